@@ -1,0 +1,1 @@
+"""Networks -> weightless graphs, weight files, and the proof that they agree (needs `samlet[export]`)."""
