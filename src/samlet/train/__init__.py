@@ -1,0 +1,1 @@
+"""Training: parts (`pictures`, `sampling`, `losses`, `optim`, `state`) and recipes that read top to bottom."""
