@@ -1,0 +1,40 @@
+# Every habit is one word; `make` alone lists them.
+PYTHON ?= .venv/bin/python
+BIN := $(dir $(PYTHON))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lint format types layers test parity bench clean
+
+help:  ## list what can be done
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  \033[36m%-8s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:  ## make .venv with everything for development except torch
+	python3 -m venv .venv
+	.venv/bin/pip install -e '.[test]' 'ruff>=0.14' 'mypy>=1.18' 'import-linter>=2.5'
+
+lint:  ## style and formatting
+	$(BIN)ruff check .
+	$(BIN)ruff format --check .
+
+format:  ## put code into shape
+	$(BIN)ruff check --fix .
+	$(BIN)ruff format .
+
+types:  ## mypy, strict
+	$(PYTHON) -m mypy
+
+layers:  ## who may import whom
+	PYTHONPATH=src $(BIN)lint-imports
+
+test:  ## all tests; those that need torch are skipped without it
+	$(PYTHON) -m pytest -q
+
+parity:  ## only the tests against torch and the reference implementations
+	$(PYTHON) -m pytest -q -m 'torch or parity'
+
+bench:  ## speed, side by side with the reference
+	$(PYTHON) -m benchmarks.nano_and_mobilesam
+
+clean:  ## remove caches and builds, not .venv
+	rm -rf build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,56 @@
+"""What every test lives under: no network."""
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+
+class NetworkUseError(AssertionError):
+    """A test reached for the network."""
+
+
+def _refuse_outside(address: Any) -> None:
+    if isinstance(address, tuple) and address and address[0] not in _LOOPBACK:
+        raise NetworkUseError(f"expected a test without network, got a connection to {address!r}; use a fake")
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let a test talk to this machine only; a local (AF_UNIX) socket has a plain path for an address."""
+    connect, connect_ex, sendto = socket.socket.connect, socket.socket.connect_ex, socket.socket.sendto
+    getaddrinfo = socket.getaddrinfo
+
+    def guarded_connect(self: socket.socket, address: Any) -> None:
+        _refuse_outside(address)
+        connect(self, address)
+
+    def guarded_connect_ex(self: socket.socket, address: Any) -> int:
+        _refuse_outside(address)
+        return connect_ex(self, address)
+
+    def guarded_sendto(self: socket.socket, data: bytes, *args: Any) -> int:
+        _refuse_outside(args[-1])
+        return sendto(self, data, *args)
+
+    def guarded_getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if host is not None:
+            _refuse_outside((host.decode() if isinstance(host, bytes) else host,))
+        return getaddrinfo(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded_connect)
+    monkeypatch.setattr(socket.socket, "connect_ex", guarded_connect_ex)
+    monkeypatch.setattr(socket.socket, "sendto", guarded_sendto)
+    monkeypatch.setattr(socket, "getaddrinfo", guarded_getaddrinfo)
+    yield
+
+
+@pytest.fixture(scope="session")
+def sample() -> Callable[[str], Path]:
+    """Give the path of a sample photograph of the project by its name: "coffee", "chelsea" or "astronaut"."""
+    folder = Path(__file__).parent.parent / "samples"
+    return lambda name: next(folder.glob(f"{name}.[jp][pn]g"))
