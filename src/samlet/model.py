@@ -1,0 +1,167 @@
+"""What `samlet.load()` hands out: a session with pictures and prompts in the forms that people have them."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image as PillowImage
+
+from samlet import backends, registry
+from samlet.backends.base import Backend
+from samlet.card import Card
+from samlet.embedding import Embedding
+from samlet.errors import InputError, ModelError
+from samlet.image import Image
+from samlet.limits import DEFAULT_LIMITS, Limits
+from samlet.masks import Masks
+from samlet.prompt import Prompt
+from samlet.session import Session
+from samlet.zoom import second_look
+
+ImageLike = str | Path | bytes | NDArray[Any] | PillowImage.Image | Image
+"""Whatever `Image.load` makes a picture of."""
+
+
+class Model:
+    """A loaded model; any number of threads may use it at once.
+
+    Example:
+        >>> import samlet
+        >>> model = samlet.load()  # doctest: +SKIP
+        >>> masks = model.segment("samples/dogs.jpg", points=[520, 360])  # doctest: +SKIP
+        >>> masks.save("dog.png")  # doctest: +SKIP
+    """
+
+    def __init__(self, session: Session, *, limits: Limits = DEFAULT_LIMITS) -> None:
+        """Wrap a session; most people call `samlet.load` instead.
+
+        Args:
+            session: The model on its backend.
+            limits: Bounds on pictures and prompts.
+        """
+        self._session = session
+        self._limits = limits
+
+    def __repr__(self) -> str:
+        """Say which model it is."""
+        return f"<Model: {self.card.name}>"
+
+    @property
+    def card(self) -> Card:
+        """What the model is, where it comes from and how well it does."""
+        return self._session.card
+
+    def embed(self, image: ImageLike) -> Embedding:
+        """Do the expensive half of the work, once for a picture.
+
+        Args:
+            image: A path, encoded bytes, an RGB array (H, W, 3), a Pillow image or an `Image`.
+
+        Returns:
+            The embedding; prompt it as often as you like, or save it.
+
+        Raises:
+            ImageError: There is no picture, or a broken one.
+            LimitError: The picture is too large.
+            BackendError: The runtime failed.
+        """
+        return self._session.embed(Image.load(image, limits=self._limits))
+
+    def segment(  # noqa: PLR0913  the parts of a prompt, each with its own keyword
+        self,
+        view: Embedding | ImageLike,
+        *,
+        points: ArrayLike | list[Any] | None = None,
+        labels: ArrayLike | list[Any] | None = None,
+        boxes: ArrayLike | None = None,
+        hint: ArrayLike | None = None,
+        multimask: bool = False,
+        zoom: Literal["off", "auto"] = "off",
+    ) -> Masks:
+        """Cut out what the prompt points at.
+
+        Args:
+            view: An embedding, or a picture that is embedded on the way.
+            points: (2,) one point, (K, 2) K points on one object, (N, K, 2) N prompts; picture pixels (x, y).
+            labels: One label a point: 1 foreground, 0 background, -1 padding; None makes them all foreground.
+            boxes: (4,) or (N, 4) as x0, y0, x1, y1 in picture pixels; with points they pair up by N.
+            hint: `Masks.hint` of an earlier answer for the same picture, to refine it.
+            multimask: Whether to give three candidates for each prompt; `Masks.best` picks one.
+            zoom: "auto" looks twice at boxes that are small in the picture, at the price of an encoding each;
+                it needs the picture, so boxes on an embedding loaded from disk are looked at once.
+
+        Returns:
+            Masks in prompt order, with the picture and the prompt for drawing.
+
+        Raises:
+            InputError: The zoom is neither "off" nor "auto".
+            PromptError: The prompt makes no sense or lies outside the picture.
+            LimitError: The picture or the prompt is too large.
+            ImageError: There is no picture, or a broken one.
+            EmbeddingError: Another model made the embedding.
+            BackendError: The runtime failed.
+        """
+        if zoom not in ("off", "auto"):
+            raise InputError(f"expected zoom 'off' or 'auto', got {zoom!r:.80}; choose one of the two")
+        if not isinstance(view, Embedding):
+            # The prompt first: a wrong one should not cost an encoding.
+            view = Image.load(view, limits=self._limits)
+        prompt = Prompt.make(
+            image_hw=view.hw if isinstance(view, Image) else view.frame.image_hw,
+            points=points,
+            labels=labels,
+            boxes=boxes,
+            hint=hint,
+            limits=self._limits,
+        )
+        embedding = self._session.embed(view) if isinstance(view, Image) else view
+        masks = self._session.segment(embedding, prompt, multimask=multimask)
+        if zoom == "auto":
+            masks = second_look(self._session, embedding, prompt=prompt, masks=masks, multimask=multimask)
+        return replace(masks, image=embedding.image, prompt=prompt)
+
+
+def load(
+    name: str | Path = "nano",
+    *,
+    backend: str | Backend = "onnx",
+    threads: int | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Model:
+    """Load a model.
+
+    Args:
+        name: A name that `samlet.models` lists, or the path of a .safetensors file trained with samlet.
+        backend: "onnx", "torch" (the reference, needs the extra of that name), or a backend of your own.
+        threads: Threads for one run; None lets the runtime decide.
+        limits: Bounds on pictures and prompts.
+
+    Returns:
+        The model, ready.
+
+    Raises:
+        UnknownModelError: There is no model of that name.
+        ModelError: A file is missing or damaged, or there is no such backend.
+        MissingExtraError: The backend's runtime is not installed.
+        BackendError: The runtime refuses the model.
+        InputError: The number of threads is below 1.
+    """
+    card = registry.resolve(name)
+    runtime = backends.create(backend) if isinstance(backend, str) else backend
+    if not callable(getattr(runtime, "open", None)):
+        raise ModelError(
+            f"expected a backend ({', '.join(backends.NAMES)}) or an object with open(), got "
+            f"{type(runtime).__name__}; name one of them"
+        )
+    return Model(Session(card, runtime, threads=threads), limits=limits)
+
+
+def models() -> list[str]:
+    """List the names of the models that `load` knows.
+
+    Example:
+        >>> "nano" in models()
+        True
+    """
+    return list(registry.cards())

@@ -1,0 +1,156 @@
+"""A card on a backend: pictures become embeddings, prompts become masks, nothing is remembered."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samlet import store
+from samlet.backends.base import Backend, Graph, GraphFile
+from samlet.card import Card
+from samlet.embedding import Embedding
+from samlet.errors import InputError
+from samlet.families import family
+from samlet.image import Image
+from samlet.masks import Masks
+from samlet.prompt import PADDING, Prompt
+
+CHUNK = 32
+"""Prompts decoded at a time: enough to keep the cores busy, few enough to keep the memory small."""
+
+
+class Session:
+    """One model, loaded and ready; any number of threads may use it at once.
+
+    Attributes:
+        card: The model.
+
+    Example:
+        >>> from samlet.backends.fake import FakeBackend
+        >>> from samlet.registry import resolve
+        >>> session = Session(resolve("nano"), FakeBackend())
+        >>> view = session.embed(Image.load(np.zeros((48, 64, 3), np.uint8)))
+        >>> len(session.segment(view, Prompt.make(image_hw=(48, 64), points=[32, 24])))
+        1
+    """
+
+    def __init__(
+        self, card: Card, backend: Backend, *, threads: int | None = None, chunk: int = CHUNK
+    ) -> None:
+        """Read and check the weights, and open both graphs.
+
+        Args:
+            card: The model.
+            backend: The runtime.
+            threads: Threads for one run, at least 1; None lets the runtime decide.
+            chunk: Most prompts decoded at a time, at least 1.
+
+        Raises:
+            InputError: A number is below 1.
+            ModelError: A file of the model is missing, damaged or does not fit.
+            BackendError: The runtime refuses the model.
+        """
+        if chunk < 1 or (threads is not None and threads < 1):
+            raise InputError(
+                f"expected threads and chunk of at least 1, got {threads} and {chunk}; pass positive numbers"
+            )
+        self.card = card
+        self._family = family(card.family)
+        self._chunk = chunk
+        self._encoder, self._decoder = _open(card, backend, threads)
+
+    def embed(self, image: Image) -> Embedding:
+        """Do the expensive half of the work, once for a picture.
+
+        Args:
+            image: The picture; the embedding keeps a reference to it.
+
+        Raises:
+            BackendError: The runtime failed.
+        """
+        feeds, frame = self._family.feed(image, self.card)
+        arrays = self._family.embedding_arrays(self._encoder.run(feeds), self.card)
+        return Embedding(
+            arrays=arrays, frame=frame, model=self.card.name, digest=self.card.digest, image=image
+        )
+
+    def segment(self, embedding: Embedding, prompt: Prompt, *, multimask: bool = False) -> Masks:
+        """Do the cheap half of the work, for N prompts on one picture.
+
+        Prompts with different numbers of points are decoded apart, so that padding one prompt to the
+        length of another never changes its answer.
+
+        Args:
+            embedding: What `embed` gave, or `Embedding.load`.
+            prompt: N prompts in pixels of the embedded picture.
+            multimask: Whether to give three candidates for each prompt instead of one mask.
+
+        Returns:
+            Masks in prompt order: logits (N, h, w), or (N, 3, h, w) with `multimask`.
+
+        Raises:
+            EmbeddingError: Another model made the embedding.
+            PromptError: The hint does not have the size of this picture's logits.
+            BackendError: The runtime failed.
+        """
+        embedding.check(self.card)
+        parts = [
+            (chosen, self._decode(embedding, _take(prompt, chosen, length), multimask=multimask))
+            for chosen, length in _chunks(prompt, self._chunk)
+        ]
+        if len(parts) == 1:  # in order as it is: spare the copy
+            return parts[0][1]
+        order = np.argsort(np.concatenate([chosen for chosen, _ in parts]))
+        return Masks(
+            logits=np.concatenate([masks.logits for _, masks in parts])[order],
+            scores=np.concatenate([masks.scores for _, masks in parts])[order],
+            frame=embedding.frame,
+        )
+
+    def _decode(self, embedding: Embedding, prompt: Prompt, *, multimask: bool) -> Masks:
+        feeds = self._family.decode_feed(embedding, prompt, self.card)
+        return self._family.masks(self._decoder.run(feeds), embedding.frame, multimask=multimask)
+
+
+def _open(card: Card, backend: Backend, threads: int | None) -> tuple[Graph, Graph]:
+    """Open encoder and decoder; the weights are read once for both."""
+    weights = store.read_weights(card) if backend.needs_files else {}
+    graphs = []
+    for role in ("encoder", "decoder"):
+        file_name = card.graphs[role]
+        name = file_name.removesuffix(".onnx")
+        if backend.needs_files:
+            onnx, description = store.read_graph(file_name)
+            graph = GraphFile.parse(name, onnx, description)
+        else:
+            graph = GraphFile(name, b"", (), (), {}, 0)
+        graphs.append(backend.open(role, graph, weights=weights, threads=threads))
+    return graphs[0], graphs[1]
+
+
+def _chunks(prompt: Prompt, size: int) -> Iterator[tuple[NDArray[np.int64], int]]:
+    """Give indices of prompts with the same number of points, at most `size` at a time, and that number."""
+    lengths = np.zeros(len(prompt), np.int64)
+    if prompt.labels is not None:
+        count = prompt.labels.shape[1]
+        real = prompt.labels != PADDING
+        lengths = np.where(real.any(axis=1), count - real[:, ::-1].argmax(axis=1), 0)
+    for length in np.unique(lengths):
+        alike = np.flatnonzero(lengths == length)
+        for start in range(0, len(alike), size):
+            yield alike[start : start + size], int(length)
+
+
+def _take(prompt: Prompt, chosen: NDArray[np.int64], length: int) -> Prompt:
+    """Give some of the prompts, cut to the first `length` points."""
+
+    def rows(array: NDArray[Any] | None) -> NDArray[Any] | None:
+        return None if array is None else array[chosen]
+
+    points, labels = rows(prompt.points), rows(prompt.labels)
+    if points is not None and labels is not None:
+        points, labels = points[:, :length], labels[:, :length]
+    if length == 0:
+        points = labels = None
+    return Prompt(points=points, labels=labels, boxes=rows(prompt.boxes), hint=rows(prompt.hint))

@@ -1,0 +1,180 @@
+"""Cards are data that may come from outside: strict reading, one clear sentence for what is wrong."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from samlet import registry
+from samlet.card import Card, CardFile
+from samlet.errors import CheckpointError, ModelError, UnknownModelError
+
+NANO = registry.resolve("nano")
+FILE = {"role": "weights", "path": "weights/x.safetensors", "sha256": "0" * 64, "size": 9}
+
+
+def fields(**changes: Any) -> dict[str, Any]:
+    """Give nano's fields with some of them changed."""
+    return {**NANO.to_dict(), **changes}
+
+
+def test_nano_is_what_the_design_says() -> None:
+    assert (NANO.family, NANO.side, NANO.pad, NANO.stride, NANO.mask_grid) == ("sam", 512, 32, 8, 256)
+    assert (NANO.mean, NANO.std) == ((127.0,) * 3, (128.0,) * 3)
+    assert NANO.graphs == {"encoder": "nano_encoder.onnx", "decoder": "nano_decoder.onnx"}
+
+
+def test_sam_has_stride_16() -> None:
+    assert replace(NANO, side=1024, pad="square").stride == 16
+
+
+def test_dict_and_json_round_trips() -> None:
+    assert Card.from_dict(NANO.to_dict(), origin="test") == NANO
+    assert Card.from_json(NANO.to_json(), origin="test") == replace(NANO, files=())
+    with_url = NANO.with_files(CardFile("weights", None, "https://example.org/x", "a" * 64, 3))
+    assert Card.from_dict(with_url.to_dict(), origin="test") == with_url
+
+
+BAD = [
+    ({"side": 31}, "from 32 to 8192 for 'side'"),
+    ({"side": True}, "for 'side'"),
+    ({"side": 512.0}, "for 'side'"),
+    ({"mask_grid": 255}, "four times a divisor of side"),
+    ({"mask_grid": 20}, "four times a divisor of side"),
+    ({"pad": "squares"}, "for 'pad'"),
+    ({"pad": 12}, "for 'pad'"),
+    ({"pad": 1024}, "for 'pad'"),
+    ({"pad": 0}, "for 'pad'"),
+    ({"mean": [1, 2]}, "three numbers"),
+    ({"mean": [1, 2, float("nan")]}, "three numbers"),
+    ({"std": [1, 2, 0]}, "three numbers above 0"),
+    ({"std": "128"}, "three numbers"),
+    ({"embedding_channels": 0}, "for 'embedding_channels'"),
+    ({"zoom_below": 1.5}, "for 'zoom_below'"),
+    ({"zoom_margin": "wide"}, "for 'zoom_margin'"),
+    ({"name": "../nano"}, "for 'name'"),
+    ({"name": 7}, "a text for 'name'"),
+    ({"aliases": "default"}, "a list for 'aliases'"),
+    ({"aliases": ["a b"]}, "a list of model names"),
+    ({"graphs": {"encoder": "nano_encoder.onnx"}}, "for 'graphs'"),
+    ({"graphs": {"encoder": "/etc/passwd", "decoder": "nano_decoder.onnx"}}, "for 'graphs'"),
+    ({"graphs": {"encoder": "../x.onnx", "decoder": "nano_decoder.onnx"}}, "for 'graphs'"),
+    ({"quality": {"box": "good"}}, "a table of numbers"),
+    ({"files": {}}, "a list for 'files'"),
+    ({"files": ["nano"]}, "tables under 'files'"),
+    ({"files": [{**FILE, "sha256": "0" * 63}]}, "64 lower-case"),
+    ({"files": [{**FILE, "sha256": "A" * 64}]}, "64 lower-case"),
+    ({"files": [{**FILE, "size": 0}]}, "for 'size'"),
+    ({"files": [{**FILE, "role": "program"}]}, "'weights' for 'role'"),
+    ({"files": [{**FILE, "url": "https://example.org"}]}, "unknown path"),
+    (
+        {"files": [{"role": "weights", "url": "http://example.org", "sha256": "0" * 64, "size": 1}]},
+        "https://",
+    ),
+    ({"colour": "red"}, "has unknown colour"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD)
+def test_wrong_values(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(CheckpointError, match=message) as caught:
+        Card.from_dict(fields(**changes), origin="card.toml")
+    assert "card.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", sorted(NANO.to_dict()))
+def test_every_key_is_needed(key: str) -> None:
+    rest = fields()
+    del rest[key]
+    with pytest.raises(CheckpointError, match=f"lacks {key}"):
+        Card.from_dict(rest, origin="card.toml")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", "[" * 100_000])
+def test_json_that_is_no_card(text: str) -> None:
+    with pytest.raises(CheckpointError, match="JSON object in x"):
+        Card.from_json(text, origin="x")
+
+
+def test_toml_that_does_not_parse() -> None:
+    with pytest.raises(CheckpointError, match="does not parse"):
+        Card.from_toml("name = ", origin="x")
+
+
+def test_digest_follows_what_decides_an_embedding() -> None:
+    same = replace(NANO, title="x", notes="y", quality={"z": 1.0}, zoom_below=0.1, aliases=())
+    assert same.digest == NANO.digest
+    other_file = CardFile("weights", "elsewhere", None, "1" * 64, 1)
+    others = [
+        replace(NANO, side=256),
+        replace(NANO, pad=64),
+        replace(NANO, mean=(0.0, 127.0, 127.0)),
+        replace(NANO, std=(1.0, 128.0, 128.0)),
+        NANO.with_files(other_file),
+        replace(NANO, graphs={**NANO.graphs, "encoder": "other.onnx"}),
+    ]
+    digests = {NANO.digest, *(card.digest for card in others)}
+    assert len(digests) == len(others) + 1
+    moved = NANO.with_files(*(replace(file, path="elsewhere") for file in NANO.files))
+    assert moved.digest == NANO.digest
+
+
+def test_registry_knows_names_and_aliases() -> None:
+    assert list(registry.cards()) == sorted(registry.cards())
+    for name in ("nano", "NANO", " nano ", "default"):
+        assert registry.resolve(name) is registry.cards()["nano"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("nanu", "did you mean nano"), ("", "name one of them"), ("../../etc/passwd", "got '../../etc/passwd'")],
+)
+def test_unknown_names(name: str, message: str) -> None:
+    with pytest.raises(UnknownModelError, match=message) as caught:
+        registry.resolve(name)
+    assert "nano" in str(caught.value)
+
+
+def test_a_trained_file_carries_its_card(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    mine = replace(NANO, name="mine")
+    path.write_bytes(save({"w": np.ones(3, np.float32)}, metadata={registry.CARD_KEY: mine.to_json()}))
+    found = registry.resolve(str(path))
+    assert (found.name, found.files[0].size) == ("mine", path.stat().st_size)
+    assert found == registry.resolve(path)
+    path.write_bytes(save({"w": np.zeros(3, np.float32)}, metadata={registry.CARD_KEY: mine.to_json()}))
+    assert registry.resolve(path).digest != found.digest
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (None, ModelError, "cannot be read"),
+        (b"", CheckpointError, "header does not parse"),
+        (b"\xff" * 40, CheckpointError, "header does not parse"),
+        (b"\x02" + b"\0" * 7 + b"[]", CheckpointError, "header does not parse"),
+        (save({"w": np.ones(1, np.float32)}), CheckpointError, "it has none"),
+        (
+            save({"w": np.ones(1, np.float32)}, metadata={"samlet.card": "{}"}),
+            CheckpointError,
+            "lacks aliases",
+        ),
+        (
+            save({"w": np.ones(1, np.float32)}, metadata={"samlet.card": json.dumps(fields(side=10**9))}),
+            CheckpointError,
+            "for 'side'",
+        ),
+    ],
+)
+def test_files_that_carry_no_card(
+    tmp_path: Path, content: bytes | None, error: type[Exception], message: str
+) -> None:
+    path = tmp_path / "mine.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(error, match=message):
+        registry.resolve(path)
