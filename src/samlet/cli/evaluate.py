@@ -1,0 +1,226 @@
+"""``samlet evaluate``: measures a model on folders of pictures with masks."""
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from samlet.errors import InputError, PartialFailureError
+
+if TYPE_CHECKING:
+    from samlet.card import Card
+    from samlet.evaluate.datasets import Dataset
+    from samlet.evaluate.protocols import Plan, SetResult
+    from samlet.evaluate.report import Run
+    from samlet.model import Model
+
+_PROTOCOLS = "box,click,clicks"
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to the main parser; ``run`` is its default ``run``."""
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="measure a model on pictures with masks",
+        description="Measure a model on folders SET with SET/images/NAME.jpg and SET/masks/NAME.png "
+        "(region ids; 255 or 65535 is ignored). Needs pip install 'samlet[eval]'.",
+    )
+    parser.add_argument("model", help="name of a model, or path of a model trained with samlet")
+    parser.add_argument("--on", required=True, metavar="PATH[,PATH...]", help="folders of sets")
+    parser.add_argument(
+        "--protocol", default=_PROTOCOLS, metavar="NAME[,NAME...]", help="some of %(default)s (default: all)"
+    )
+    parser.add_argument(
+        "--clicks",
+        type=int,
+        default=20,
+        metavar="N",
+        help="corrective clicks and cap of NoC, 1 to 20 (default: 20)",
+    )
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--limit", type=int, metavar="N", help="only the first N pictures of each set")
+    part.add_argument(
+        "--every", type=int, default=1, metavar="K", help="only each K-th picture, from the first"
+    )
+    parser.add_argument(
+        "--size", type=int, metavar="PIXELS", help="longest side of the picture in the network"
+    )
+    parser.add_argument("--zoom", choices=("off", "auto"), default="off", help="look twice at small boxes")
+    parser.add_argument(
+        "--no-grabcut", action="store_true", help="leave out the one baseline that takes long"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="write report.html, .md, .json and pictures here"
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON on standard output")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print and write.
+
+    Returns:
+        0, or the code of a partial failure if a set had no object that could be measured.
+
+    Raises:
+        SamletError: The arguments, the model or the output folder cannot be used.
+    """
+    from samlet import __version__
+    from samlet.evaluate import report
+    from samlet.evaluate.clicks import opencv
+    from samlet.evaluate.datasets import Dataset
+    from samlet.evaluate.protocols import Plan
+
+    plan = Plan(
+        protocols=_names(args.protocol, "--protocol"),
+        clicks=args.clicks,
+        grabcut=not args.no_grabcut,
+        zoom=args.zoom,
+    )
+    paths = _names(args.on, "--on")
+    datasets = [Dataset.open(path).select(every=args.every, limit=args.limit) for path in paths]
+    opencv()  # missing: say so before the model is loaded
+    if args.output is not None:
+        report.make_folder(args.output)
+    model = _load(args.model, args.size)
+    results = _measure(model, datasets, plan, quiet=args.json)
+    head = report.Run(
+        model=model.card.name, digest=model.card.digest, command=command_line(args), version=__version__
+    )
+    try:
+        if args.output is not None:
+            _write(args.output, model, head, results)
+    finally:  # a full disk must not cost the figures, nor a closed pipe the files
+        if args.json:
+            print(json.dumps(report.to_dict(head, results, objects=False), indent=1, ensure_ascii=False))
+        else:
+            _print(head, results)
+    return 0 if all(result.objects for result in results) else PartialFailureError.exit_code
+
+
+def command_line(args: argparse.Namespace) -> str:
+    """Give the command that measures the same again, without where its report goes."""
+    words = ["samlet", "evaluate", args.model, "--on", args.on, "--protocol", args.protocol]
+    words += ["--clicks", str(args.clicks)]
+    if args.limit is not None:
+        words += ["--limit", str(args.limit)]
+    if args.every != 1:
+        words += ["--every", str(args.every)]
+    if args.size is not None:
+        words += ["--size", str(args.size)]
+    if args.zoom != "off":
+        words += ["--zoom", args.zoom]
+    if args.no_grabcut:
+        words.append("--no-grabcut")
+    return shlex.join(words)
+
+
+def _names(text: str, option: str) -> tuple[str, ...]:
+    """Split a list at its commas and drop repetitions."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise InputError(
+            f"expected one or more names after {option}, got {text!r}; separate several by commas"
+        )
+    return names
+
+
+def _measure(
+    model: "Model", datasets: "Sequence[Dataset]", plan: "Plan", *, quiet: bool
+) -> "list[SetResult]":
+    from samlet.evaluate.protocols import evaluate_set
+
+    results = []
+    for dataset in datasets:
+        with _progress(dataset, plan, quiet=quiet) as on_picture:
+            results.append(evaluate_set(model, dataset, plan=plan, on_picture=on_picture))
+    return results
+
+
+@contextmanager
+def _progress(
+    dataset: "Dataset", plan: "Plan", *, quiet: bool
+) -> "Iterator[Callable[[SetResult], None] | None]":
+    """Show pictures done, pictures a second and the mean so far on standard error, if a person is looking."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    column = plan.columns[0]
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as progress:
+        task = progress.add_task(escape(dataset.name), total=len(dataset), note="")
+
+        def show(result: "SetResult") -> None:
+            values = result.values(column.key)
+            speed = progress.tasks[0].speed
+            note = f"{speed:.2f} pictures/s" if speed else ""
+            note += f", {column.title} {sum(values) / len(values):.3f}" if values else ""
+            progress.update(task, advance=1, note=note)
+
+        yield show
+
+
+def _write(folder: Path, model: "Model", head: "Run", results: "Sequence[SetResult]") -> None:
+    from samlet.evaluate import cases, report
+
+    # Numbered, because two sets in different places may share a name.
+    pictures = [
+        cases.draw(model, result, stem=f"{index}_{result.dataset.name}")
+        for index, result in enumerate(results, 1)
+    ]
+    written = report.write(folder, head, results, cases=pictures)
+    print(f"report: {written[0]}", file=sys.stderr)
+
+
+def _print(head: "Run", results: "Sequence[SetResult]") -> None:
+    from rich.console import Console
+
+    from samlet.evaluate import report
+
+    console = Console()
+    title = f"{head.model}  {head.digest[:12]}  {head.command}"
+    console.print(title, markup=False, highlight=False, soft_wrap=True)  # one line, to be copied
+    for table in report.to_tables(results):
+        console.print(table)
+    console.print(report.to_words(results), markup=False, highlight=False, style="dim")
+
+
+def _load(name: str, size: int | None) -> "Model":
+    """Load the model, on another size of canvas if one is asked for."""
+    from samlet import backends, registry
+    from samlet.model import Model
+    from samlet.session import Session
+
+    card = registry.resolve(name)
+    if size is not None:
+        card = resized(card, size)
+    return Model(Session(card, backends.create("onnx")))
+
+
+def resized(card: "Card", side: int) -> "Card":
+    """Give a card whose pictures have another longest side in the network; its digest differs too.
+
+    Raises:
+        InputError: The side is not a multiple of what the network's strides need.
+    """
+    step = card.pad if isinstance(card.pad, int) else card.stride
+    if side < step or side > 8192 or side % step:
+        raise InputError(
+            f"expected --size as a multiple of {step} up to 8192, got {side}; {card.side} is the default"
+        )
+    return replace(card, side=side, mask_grid=4 * side // card.stride)
