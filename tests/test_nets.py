@@ -54,9 +54,13 @@ def attention():
 def test_folded_attention_is_exact(attention):
     tokens, image, pe = torch.randn(3, 7, 256), torch.randn(3, 50, 256), torch.randn(1, 50, 256)
     wanted = plain(attention, tokens, image + pe, image)
-    torch.testing.assert_close(attention.tokens_to_image(tokens, image + pe, image), wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        attention.tokens_to_image(tokens, image + pe, image), wanted, rtol=1e-4, atol=1e-5
+    )
     wanted = plain(attention, image + pe, tokens, tokens * 2)
-    torch.testing.assert_close(attention.image_to_tokens(image + pe, tokens, tokens * 2), wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        attention.image_to_tokens(image + pe, tokens, tokens * 2), wanted, rtol=1e-4, atol=1e-5
+    )
 
 
 @torch.no_grad()
@@ -75,7 +79,7 @@ def test_one_image_serves_many_prompts(attention):
 def test_upscale_is_the_transposed_convolution():
     conv = torch.nn.ConvTranspose2d(8, 6, 2, 2)
     x = torch.randn(2, 8, 5, 4)
-    ours = upscale_2x(x.permute(0, 2, 3, 1), conv.weight, conv.bias).permute(0, 3, 1, 2)
+    ours = upscale_2x(x.permute(0, 2, 3, 1), conv).permute(0, 3, 1, 2)
     torch.testing.assert_close(ours, conv(x))
 
 
@@ -124,7 +128,7 @@ def test_padding_does_not_change_nanos_answer(decoder):
 @torch.no_grad()
 def test_prompts_of_a_batch_do_not_see_each_other(decoder):
     together = feeds(6, [1, -1])
-    iou, masks = decoder(**together)
+    _, masks = decoder(**together)
     for i in range(6):
         alone = {k: v if k == "image_embeddings" else v[i : i + 1] for k, v in together.items()}
         torch.testing.assert_close(decoder(**alone)[1][0], masks[i], rtol=1e-4, atol=1e-5)

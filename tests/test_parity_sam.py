@@ -43,7 +43,9 @@ def pair():
 
 def points(count, *labels):
     """`count` prompts with one random point for each label."""
-    return torch.rand(count, len(labels), 2) * 1000, torch.tensor(labels, dtype=torch.float32).repeat(count, 1)
+    return torch.rand(count, len(labels), 2) * 1000, torch.tensor(labels, dtype=torch.float32).repeat(
+        count, 1
+    )
 
 
 CASES = {
@@ -67,7 +69,9 @@ def test_decoder_equals_the_original(pair, case):
     torch.manual_seed(len(case))
     embedding = torch.randn(1, 256, 64, 64)
     coords, marks = points(count, *labels)
-    boxes = torch.cat([torch.rand(count, 2) * 400, 500 + torch.rand(count, 2) * 500], -1) if with_box else None
+    boxes = (
+        torch.cat([torch.rand(count, 2) * 400, 500 + torch.rand(count, 2) * 500], -1) if with_box else None
+    )
     hint = torch.randn(count, 1, 256, 256) * 5 if with_hint else None
     sparse, dense = reference_encoder(points=(coords, marks) if labels else None, boxes=boxes, masks=hint)
     wanted = reference_decoder.predict_masks(

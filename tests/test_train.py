@@ -17,8 +17,17 @@ from samlet.errors import CheckpointError, InputError
 from samlet.nets.nano import Nano
 from samlet.train.losses import grid_iou, mask_loss
 from samlet.train.optim import WeightAverage, cosine
-from samlet.train.pictures import CLICK_COLUMNS, IGNORE, Loader, interior, is_dev, make_crop, read_picture, read_sets
-from samlet.train.recipes.prompts import Recipe, run
+from samlet.train.pictures import (
+    CLICK_COLUMNS,
+    IGNORE,
+    Loader,
+    interior,
+    is_dev,
+    make_crop,
+    read_picture,
+    read_sets,
+)
+from samlet.train.recipes.prompts import Place, Recipe, Trainer, run
 from samlet.train.sampling import corrective_click, depth
 from samlet.train.state import load_state
 
@@ -97,7 +106,10 @@ def test_a_batch_depends_on_nothing_but_seed_and_step(data):
     again.make(16, 128)
     second = again.make(17, 128)
     other = again.make(18, 128)
-    assert all(np.array_equal(getattr(first, k), getattr(second, k)) for k in ("pixels", "targets", "coords", "labels"))
+    assert all(
+        np.array_equal(getattr(first, k), getattr(second, k))
+        for k in ("pixels", "targets", "coords", "labels")
+    )
     assert not np.array_equal(first.coords, other.coords)
 
 
@@ -126,7 +138,10 @@ def test_corrective_click(said, truth, valid, label, cell):
         return out
 
     xy, got = corrective_click(
-        block(said, 4.0, -4.0), block(truth, 1.0, 0.0), block(valid, 0.0, 1.0), torch.Generator().manual_seed(0)
+        block(said, 4.0, -4.0),
+        block(truth, 1.0, 0.0),
+        block(valid, 0.0, 1.0),
+        torch.Generator().manual_seed(0),
     )
     assert int(got) == label
     if cell is not None:
@@ -176,9 +191,9 @@ def weights(folder):
 
 
 def test_a_resumed_run_is_the_unbroken_one(data, tmp_path):
-    run(TINY, data=data, out=tmp_path / "whole")
-    run(TINY, data=data, out=tmp_path / "parts", stop=2)
-    run(TINY, data=data, out=tmp_path / "parts", resume=True)
+    run(TINY, Place(data, tmp_path / "whole"))
+    run(TINY, Place(data, tmp_path / "parts"), stop=2)
+    run(TINY, Place(data, tmp_path / "parts"), resume=True)
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert whole.keys() == parts.keys()
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
@@ -188,9 +203,9 @@ def test_a_resumed_run_is_the_unbroken_one(data, tmp_path):
 
 
 def test_training_lowers_the_loss(data, tmp_path):
-    recipe = Recipe(steps=24, batch=2, prompts=3, sizes=((1.0, 64),), precision="fp32", warmup=4, corrected=0.0)
-    from samlet.train.recipes.prompts import Trainer
-
+    recipe = Recipe(
+        steps=24, batch=2, prompts=3, sizes=((1.0, 64),), precision="fp32", warmup=4, corrected=0.0
+    )
     torch.manual_seed(0)
     trainer = Trainer(recipe, Nano(), torch.device("cpu"))
     loader = Loader(read_sets(data, dev=False, max_side=512), seed=1, batch=2, prompts=3)

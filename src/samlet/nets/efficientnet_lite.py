@@ -20,6 +20,7 @@ class SameConv(nn.Conv2d):
     """Convolution with TensorFlow's SAME padding: for stride 2 the odd pixel goes to the bottom right."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) -> (B, C_out, H / stride, W / stride)."""
         if self.groups > 1 and torch.is_autocast_enabled("cpu"):
             # The CPU's bfloat16 backward pass of depth-wise filters is up to 15 times slower than float32's.
             with torch.autocast("cpu", enabled=False):
@@ -46,6 +47,7 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and c_in == c_out
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) -> (B, C_out, H / stride, W / stride)."""
         y = x if self.expand is None else F.relu6(self.expand(x))
         y = self.project(F.relu6(self.depthwise(y)))
         return x + y if self.residual else y

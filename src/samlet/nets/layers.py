@@ -1,5 +1,7 @@
 """Small layers that several networks share."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,7 +20,8 @@ class LayerNorm2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
         self.eps = eps
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> same
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
         y = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps)
         return y.permute(0, 3, 1, 2)
 
@@ -29,9 +32,10 @@ class MLP(nn.Module):
     def __init__(self, dim_in: int, dim_hidden: int, dim_out: int, depth: int) -> None:
         super().__init__()
         dims = [dim_in] + [dim_hidden] * (depth - 1) + [dim_out]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(dims, dims[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(dims))
 
-    def forward(self, x: Tensor) -> Tensor:  # (..., dim_in) -> (..., dim_out)
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., dim_in) -> (..., dim_out)."""
         *hidden, last = self.layers
         for layer in hidden:
             x = F.relu(layer(x))
@@ -39,23 +43,21 @@ class MLP(nn.Module):
         return out
 
 
-def upscale_2x(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def upscale_2x(x: Tensor, conv: nn.ConvTranspose2d) -> Tensor:
     """A stride-2, kernel-2 transposed convolution on NHWC as one matrix product and a shuffle.
 
     Exact: with stride equal to the kernel no outputs overlap. Keeps SAM's (in, out, 2, 2) weight layout.
 
     Args:
         x: (B, H, W, C_in).
-        weight: (C_in, C_out, 2, 2), the layout of `nn.ConvTranspose2d`.
-        bias: (C_out,).
+        conv: Holds the parameters: weight (C_in, C_out, 2, 2) and bias (C_out,).
 
     Returns:
         (B, 2H, 2W, C_out).
     """
     b, h, w, c_in = x.shape
-    c_out = weight.shape[1]
-    y = F.linear(
-        x, weight.permute(2, 3, 1, 0).reshape(4 * c_out, c_in), bias.repeat(4)
-    )  # (B, H, W, 2*2*C_out)
+    c_out = conv.out_channels
+    weight = conv.weight.permute(2, 3, 1, 0).reshape(4 * c_out, c_in)
+    y = F.linear(x, weight, None if conv.bias is None else conv.bias.repeat(4))  # (B, H, W, 2 * 2 * C_out)
     y = y.reshape(b, h, w, 2, 2, c_out).permute(0, 1, 3, 2, 4, 5)
     return y.reshape(b, 2 * h, 2 * w, c_out)

@@ -1,5 +1,7 @@
 """SAM's mask decoder in folded form: official parameters, fewer products (see two_way.py)."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,6 +29,12 @@ class MaskDecoder(nn.Module):
         self.output_hypernetworks_mlps = nn.ModuleList(MLP(dim, dim, dim // 8, 3) for _ in range(4))
         self.iou_prediction_head = MLP(dim, 256, 4, 3)
 
+    @property
+    def upscaling(self) -> tuple[nn.ConvTranspose2d, LayerNorm2d, nn.ConvTranspose2d]:
+        """The layers of `output_upscaling` that have parameters; its numbering is the checkpoints'."""
+        up = self.output_upscaling
+        return cast("tuple[nn.ConvTranspose2d, LayerNorm2d, nn.ConvTranspose2d]", (up[0], up[1], up[3]))
+
     def forward(
         self, image: Tensor, image_pe: Tensor, sparse: Tensor, hw: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
@@ -45,10 +53,10 @@ class MaskDecoder(nn.Module):
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (5, dim)
         tokens = torch.cat([own.unsqueeze(0).expand(b, -1, -1), sparse], dim=1)
         tokens, image = self.transformer(image, image_pe, tokens)
-        first, norm, _, second, _ = self.output_upscaling
-        y = upscale_2x(image.reshape(b, hw[0], hw[1], -1), first.weight, first.bias)
+        first, norm, second = self.upscaling
+        y = upscale_2x(image.reshape(b, hw[0], hw[1], -1), first)
         y = F.gelu(F.layer_norm(y, norm.weight.shape, norm.weight, norm.bias, norm.eps))
-        y = F.gelu(upscale_2x(y, second.weight, second.bias))  # (B, 4h, 4w, dim / 8)
+        y = F.gelu(upscale_2x(y, second))  # (B, 4h, 4w, dim / 8)
         hyper = torch.stack(
             [mlp(tokens[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )

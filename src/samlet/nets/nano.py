@@ -51,6 +51,7 @@ class Neck(nn.Module):
         self.mix4 = nn.Conv2d(DETAIL4, DETAIL4, 3, padding=1)
 
     def forward(self, features: dict[int, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """{stride: features} -> tokens (B, 256, H/16, W/16), detail (B, 64, H/8, W/8), (B, 32, H/4, W/4)."""
         up = F.interpolate(self.deep(features[32]), scale_factor=2.0, mode="nearest")
         p16 = F.relu(self.lateral16(features[16]) + up)
         p16 = p16 + F.relu(self.mix16(p16))
@@ -79,6 +80,7 @@ class NanoEncoder(nn.Module):
         return tokens, detail8, detail4
 
     def forward(self, image: Tensor) -> Tensor:
+        """The encoder's graph: (B, 3, H, W) -> the packed embedding."""
         return pack(*self.scales(image))
 
 
@@ -86,7 +88,8 @@ def draw_prompt(coords: Tensor, labels: Tensor, hw: tuple[int, int], side: Tenso
     """Rasterise clicks and a box on the stride-4 grid, as matrix products of one-dimensional profiles.
 
     Args:
-        coords: (B, N, 2) canvas pixels; labels: (B, N) as in `PointEmbedding.embed_points`.
+        coords: (B, N, 2) canvas pixels.
+        labels: (B, N) as in `PointEmbedding.embed_points`.
         hw: the stride-4 grid.
         side: longer side of the canvas in pixels; a click is a Gaussian of sigma = side / 64.
 
@@ -146,8 +149,10 @@ class NanoDecoder(nn.Module):
 
         Args:
             scales: tokens, detail8, detail4 of one picture or of B pictures (batch 1 or B).
-            coords: (B, N, 2) canvas pixels. labels: (B, N).
-            previous: (B, 1, H/4, W/4) logits of an earlier answer; has: (B,) 1 where it counts.
+            coords: (B, N, 2) canvas pixels.
+            labels: (B, N).
+            previous: (B, 1, H/4, W/4) logits of an earlier answer.
+            has: (B,) 1 where it counts.
 
         Returns:
             (iou (B, 4), masks (B, 4, H/4, W/4)).
@@ -169,10 +174,10 @@ class NanoDecoder(nn.Module):
         mute = F.pad((labels == -1).to(sparse.dtype) * -1e4, (own.shape[0], 0))  # (B, 5 + N)
         pe = self.points.pe_layer.grid(h, w, torch.sym_max(h, w))
         prompt, image = self.transformer(image, pe, prompt, mute)
-        y = upscale_2x(image.reshape(b, h, w, -1), self.up8.weight, self.up8.bias).permute(0, 3, 1, 2)
+        y = upscale_2x(image.reshape(b, h, w, -1), self.up8).permute(0, 3, 1, 2)
         y = F.relu(self.norm8(y + detail8 + self.hint8_out(hint8)))
         y = y + F.relu(self.refine8(y))
-        y = upscale_2x(y.permute(0, 2, 3, 1), self.up4.weight, self.up4.bias)  # (B, 4h, 4w, 32)
+        y = upscale_2x(y.permute(0, 2, 3, 1), self.up4)  # (B, 4h, 4w, 32)
         y = F.relu(y + (detail4 + self.hint4_out(hint4)).permute(0, 2, 3, 1))
         hyper = torch.stack([mlp(prompt[:, 1 + i]) for i, mlp in enumerate(self.hyper)], dim=1)  # (B, 4, 32)
         masks = (hyper @ y.flatten(1, 2).transpose(1, 2)).reshape(b, 4, 4 * h, 4 * w)

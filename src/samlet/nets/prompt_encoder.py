@@ -17,7 +17,8 @@ class PositionEmbedding(nn.Module):
         super().__init__()
         self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, dim // 2))
 
-    def forward(self, xy: Tensor) -> Tensor:  # (..., 2) in [0, 1] -> (..., dim)
+    def forward(self, xy: Tensor) -> Tensor:
+        """Positions (..., 2), 0 to 1 across the canvas, -> (..., dim)."""
         # Two multiply-adds, not a matrix product: autocast would round the angles to bfloat16.
         x, y = (2 * math.pi * (2 * xy - 1)).unbind(-1)
         gx, gy = self.positional_encoding_gaussian_matrix
@@ -57,8 +58,8 @@ class PointEmbedding(nn.Module):
         pe = self.pe_layer((coords + 0.5) / side)
         label = labels.unsqueeze(-1)
         out = torch.where(label == -1, self.not_a_point_embed.weight, pe)
-        for kind, embedding in enumerate(self.point_embeddings):
-            out = out + embedding.weight * (label == kind).to(pe.dtype)
+        for kind, weight in enumerate(self.point_embeddings.parameters()):
+            out = out + weight * (label == kind).to(pe.dtype)
         return out
 
 

@@ -79,6 +79,7 @@ class TokenMLP(nn.Module):
         self.lin2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., dim) -> the same shape."""
         out: Tensor = self.lin2(F.relu(self.lin1(x)))
         return out
 

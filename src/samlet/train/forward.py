@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from samlet.nets.nano import Nano
 
@@ -20,6 +20,13 @@ def precision_of(name: str, device: torch.device) -> torch.dtype:
         fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
         return torch.bfloat16 if fast else torch.float32
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[name]
+
+
+def channels_last(network: nn.Module) -> None:
+    """Lay out all convolution filters as NHWC, in place: two to three times faster on CPUs."""
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)

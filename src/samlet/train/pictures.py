@@ -69,7 +69,9 @@ def read_picture(path: Path, group: str, max_side: int) -> Picture:
     if scale < 1:
         size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-        regions = [cv2.resize(r, size, interpolation=cv2.INTER_NEAREST) for r in regions]
+        regions = [
+            np.asarray(cv2.resize(r, size, interpolation=cv2.INTER_NEAREST), np.uint16) for r in regions
+        ]
     return Picture(f"{group}/{path.stem}", group, np.ascontiguousarray(pixels), regions)
 
 
@@ -77,7 +79,9 @@ def read_sets(root: Path, *, dev: bool, max_side: int, limit: int | None = None)
     """All pictures below `root` (`<set>/images`, `<set>/masks`): the training part, or the held-out dev part."""
     folders = sorted(p for p in root.iterdir() if (p / "images").is_dir()) if root.is_dir() else []
     if not folders:
-        raise InputError(f"expected folders <set>/images and <set>/masks below {root}, found none; pass the data root")
+        raise InputError(
+            f"expected folders <set>/images and <set>/masks below {root}, found none; pass the data root"
+        )
     found = []
     for folder in folders:
         paths = sorted((folder / "images").iterdir())
@@ -135,7 +139,7 @@ def _colour(rng: np.random.Generator, pixels: NDArray[np.uint8]) -> NDArray[np.u
     if rng.random() < 0.5:
         gray = cv2.cvtColor(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         keep = 0.0 if rng.random() < 1 / 3 else rng.uniform(0.5, 1.4)
-        out = cv2.addWeighted(out, keep, gray, 1 - keep, 0)
+        out = np.asarray(cv2.addWeighted(out, keep, gray, 1 - keep, 0), np.uint8)
     return out
 
 
@@ -212,7 +216,7 @@ def make_crop(picture: Picture, rng: np.random.Generator, hw: tuple[int, int], p
     if not len(keys):
         return None
     chosen = rng.permutation(keys)
-    chosen = np.concatenate([chosen] + [rng.choice(keys, prompts)])[:prompts]
+    chosen = np.concatenate([chosen, rng.choice(keys, prompts)])[:prompts]
     valid = canvas_ids != IGNORE
     grid = (hw[1] // 4, hw[0] // 4)
     targets, coords, labels = [], [], []
@@ -222,14 +226,12 @@ def make_crop(picture: Picture, rng: np.random.Generator, hw: tuple[int, int], p
         c, lab = _first_prompt(rng, mask, valid)
         coords.append(c)
         labels.append(lab)
-    covered = (
-        cv2.resize(valid.astype(np.uint8) * 255, grid, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    )
+    covered = cv2.resize(valid.astype(np.uint8) * 255, grid, interpolation=cv2.INTER_AREA)
     return Crop(
         pixels,
         inside,
-        np.stack(targets).astype(np.float32) / 255,
-        covered,
+        np.stack(targets).astype(np.float32) / np.float32(255),
+        covered.astype(np.float32) / np.float32(255),
         np.stack(coords),
         np.stack(labels),
     )

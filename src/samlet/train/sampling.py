@@ -10,6 +10,7 @@ def depth(mask: Tensor, rounds: int = 16) -> Tensor:
 
     Args:
         mask: (B, 1, h, w) bool. Outside the map counts as unset.
+        rounds: The largest distance that is told apart.
 
     Returns:
         (B, 1, h, w) float32, 0 on unset cells.

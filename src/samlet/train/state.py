@@ -47,7 +47,7 @@ def load_state(
     try:
         with safe_open(path, framework="pt") as file:
             facts: dict[str, Any] = json.loads(file.metadata()["facts"])
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
+            tensors = {k: file.get_tensor(k) for k in file.keys()}
         network.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
         average.load(
             {k[8:]: v for k, v in tensors.items() if k.startswith("average.")}, facts["average_updates"]

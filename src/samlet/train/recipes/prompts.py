@@ -20,10 +20,10 @@ from torch import Tensor
 
 from samlet.errors import SamletError
 from samlet.nets.nano import Nano
-from samlet.train.forward import Forward, Scales, precision_of
+from samlet.train.forward import Forward, Scales, channels_last, precision_of
 from samlet.train.losses import grid_iou, mask_loss
 from samlet.train.optim import WeightAverage, cosine, parameter_groups
-from samlet.train.pictures import Batch, Loader, read_sets
+from samlet.train.pictures import Batch, Loader, Picture, read_sets
 from samlet.train.sampling import corrective_click
 from samlet.train.state import load_state, save_state
 from samlet.train.validation import validate
@@ -52,8 +52,28 @@ class Recipe:
     drawn: bool = True  # ablation switch: False trains without the drawn prompt
 
 
+@dataclass
+class Prompts:
+    """The N prompts of a step with their truth; B pictures of P prompts, N = B * P."""
+
+    scales: Scales  # of each prompt's picture: (N, ...)
+    coords: Tensor  # (N, K, 2) canvas pixels
+    labels: Tensor  # (N, K)
+    target: Tensor  # (N, h, w) share of each stride-4 cell that the object covers
+    valid: Tensor  # (N, h, w) share of each cell that is labelled
+    previous: Tensor  # (N, 1, h, w) logits of an earlier answer
+    has: Tensor  # (N,) 1 where it counts
+    corrected: Tensor  # (N,) bool: has been through corrective clicks
+
+    @property
+    def one_click(self) -> Tensor:
+        """(M,) indices of untouched single foreground clicks: the ambiguous prompts."""
+        single = (self.labels[:, 0] == 1) & (self.labels[:, 1] == -1)
+        return (single & ~self.corrected).nonzero()[:, 0]
+
+
 class Trainer:
-    """The pieces of a run that a step needs."""
+    """The network, its optimiser, and what one step does."""
 
     def __init__(self, recipe: Recipe, network: Nano, device: torch.device) -> None:
         self.recipe = recipe
@@ -63,193 +83,213 @@ class Trainer:
             frozen.requires_grad_(False)  # generic edges and colours, a quarter of the backward pass
         slow = list(backbone.parameters())
         ids = {id(p) for p in slow}
+        fast = [p for p in network.parameters() if id(p) not in ids]
         groups = parameter_groups(
-            (p for p in network.parameters() if id(p) not in ids), slow,
-            lr_fast=recipe.lr, lr_slow=recipe.lr_backbone, decay=recipe.decay,
-        )  # fmt: skip
+            fast, slow, lr_fast=recipe.lr, lr_slow=recipe.lr_backbone, decay=recipe.decay
+        )
         self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
         self.average = WeightAverage(network, recipe.average)
         if not recipe.drawn:  # the decoder then sees earlier logits only
             keep = torch.tensor([0.0, 0, 0, 1, 1], device=device).reshape(1, -1, 1, 1)
             network.decoder.hint4.register_forward_pre_hook(lambda _, args: (args[0] * keep,))
 
-    def correct(
-        self,
-        scales: Scales,
-        coords: Tensor,
-        labels: Tensor,
-        target: Tensor,
-        valid: Tensor,
-        dice: torch.Generator,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Let the model answer and be corrected a random number of times, without gradient."""
+    def prompts(self, batch: Batch, dice: torch.Generator) -> Prompts:
+        """Encode the pictures, lay out the first prompts and let a share of them be corrected."""
+        device, recipe = self.forward.device, self.recipe
+        b, p = batch.targets.shape[:2]
+        n, first = b * p, batch.coords.shape[2]
+        per_picture = self.forward.encode(batch.pixels, batch.inside)
+        tokens, detail8, detail4 = (s.repeat_interleave(p, 0) for s in per_picture)
+        target = torch.from_numpy(batch.targets).to(device).flatten(0, 1)
+        all_of = Prompts(
+            scales=(tokens, detail8, detail4),
+            coords=target.new_zeros(n, first + recipe.rounds, 2),
+            labels=target.new_full((n, first + recipe.rounds), -1),
+            target=target,
+            valid=torch.from_numpy(batch.valid).to(device).repeat_interleave(p, 0),
+            previous=target.new_zeros(n, 1, *target.shape[1:]),
+            has=target.new_zeros(n),
+            corrected=torch.zeros(n, dtype=torch.bool, device=device),
+        )
+        all_of.coords[:, :first] = torch.from_numpy(batch.coords).to(device).flatten(0, 1)
+        all_of.labels[:, :first] = torch.from_numpy(batch.labels).to(device).flatten(0, 1)
+        many = max(0, min(n, round(n * recipe.corrected)))
+        if many:
+            picked = torch.randperm(n, generator=dice)[:many].sort().values.to(device)
+            self.correct(all_of, picked, first, dice)
+        return all_of
+
+    @torch.no_grad()
+    def correct(self, every: Prompts, picked: Tensor, first: int, dice: torch.Generator) -> None:
+        """Let the model answer the `picked` prompts and be corrected by clicks, one to `rounds` times.
+
+        The clicks fill the columns after the `first` ones; the last answer becomes the mask hint.
+        """
+        tokens, detail8, detail4 = (s.detach()[picked] for s in every.scales)
+        target, valid = every.target[picked], every.valid[picked]
+        coords, labels = every.coords[picked], every.labels[picked]
+        previous, has = every.previous[picked], every.has[picked]
         rounds = int(torch.randint(1, self.recipe.rounds + 1, (1,), generator=dice))
-        n, (h, w) = coords.shape[0], target.shape[1:]
-        previous, has = coords.new_zeros(n, 1, h, w), coords.new_zeros(n)
-        fed = (torch.rand(n, generator=dice) < 0.9).to(coords)  # some learn to do without the hint
-        with torch.no_grad():
-            for _ in range(rounds):
-                _, masks = self.forward.decode(scales, coords, labels, previous, has)
-                xy, label = corrective_click(masks[:, 0], target, valid, dice)
-                coords, labels = torch.cat([coords, xy.to(coords)], 1), torch.cat([labels, label], 1)
-                previous, has = masks[:, :1], fed
-        return coords, labels, previous, has
+        fed = (torch.rand(len(picked), generator=dice) < 0.9).to(has)  # some learn to do without the hint
+        for column in range(first, first + rounds):
+            _, masks = self.forward.decode((tokens, detail8, detail4), coords, labels, previous, has)
+            xy, label = corrective_click(masks[:, 0], target, valid, dice)
+            coords[:, column], labels[:, column] = xy[:, 0], label[:, 0]
+            previous, has = masks[:, :1], fed
+        every.coords[picked], every.labels[picked] = coords, labels
+        every.previous[picked], every.has[picked] = previous, has
+        every.corrected[picked] = True
+
+    def loss(self, prompts: Prompts) -> tuple[Tensor, Tensor]:
+        """Return the step's loss and the real IoU (N, 4) of the four masks."""
+        kind, ambiguous = self.recipe.loss, prompts.one_click
+        iou, masks = self.forward.decode(
+            prompts.scales, prompts.coords, prompts.labels, prompts.previous, prompts.has
+        )
+        loss = mask_loss(masks[:, 0], prompts.target, prompts.valid, kind=kind).mean()
+        truth, known = prompts.target.unsqueeze(1), prompts.valid.unsqueeze(1)
+        if len(ambiguous):  # the best of three learns; the others a little, so that none dies
+            three = mask_loss(masks[ambiguous, 1:], truth[ambiguous], known[ambiguous], kind=kind)
+            loss = loss + (three.amin(1) + 0.05 * three.mean(1)).sum() / len(masks)
+        real = grid_iou(masks.detach(), truth, known)
+        return loss + (iou - real).square().mean(), real
 
     def step(self, batch: Batch, progress: float) -> dict[str, float]:
-        """One optimiser step; returns the numbers to log."""
-        recipe, dev, network = self.recipe, self.forward.device, self.forward.network
-        dice = torch.Generator().manual_seed(recipe.seed * 1_000_003 + batch.step)
-        scales = self.forward.encode(batch.pixels, batch.inside)
-        b, p = batch.targets.shape[:2]
-        target = torch.from_numpy(batch.targets).to(dev).flatten(0, 1)
-        valid = torch.from_numpy(batch.valid).to(dev).repeat_interleave(p, 0)
-        coords = torch.from_numpy(batch.coords).to(dev).flatten(0, 1)
-        labels = torch.from_numpy(batch.labels).to(dev).flatten(0, 1)
-        n, k = b * p, coords.shape[1] + recipe.rounds
-        many = max(0, min(n, round(n * recipe.corrected)))
-        picked = torch.randperm(n, generator=dice)[:many].sort().values.to(dev)
-        all_coords, all_labels = coords.new_zeros(n, k, 2), labels.new_full((n, k), -1)
-        all_coords[:, : coords.shape[1]], all_labels[:, : coords.shape[1]] = coords, labels
-        previous, has = target.new_zeros(n, 1, *target.shape[1:]), target.new_zeros(n)
-        per_prompt = tuple(s.repeat_interleave(p, 0) for s in scales)
-        if many:
-            mine = tuple(s.detach()[picked] for s in per_prompt)
-            c, lab, prev, h = self.correct(
-                mine, coords[picked], labels[picked], target[picked], valid[picked], dice
-            )
-            all_coords[picked, : c.shape[1]], all_labels[picked, : c.shape[1]] = c, lab
-            previous[picked], has[picked] = prev, h
-        iou, masks = self.forward.decode(per_prompt, all_coords, all_labels, previous, has)
-        truth, known = target.unsqueeze(1), valid.unsqueeze(1)
-        single = mask_loss(masks[:, 0], target, valid, kind=recipe.loss)
-        loss = single.mean()
-        one_click = ((labels[:, 0] == 1) & (labels[:, 1] == -1)).nonzero()[:, 0]
-        one_click = one_click[~torch.isin(one_click, picked)]
-        if len(one_click):
-            three = mask_loss(masks[one_click, 1:], truth[one_click], known[one_click], kind=recipe.loss)
-            loss = loss + (three.amin(1) + 0.05 * three.mean(1)).sum() / n
-        real = grid_iou(masks.detach(), truth, known)
-        loss = loss + (iou - real).square().mean()
-        factor = cosine(progress) * min(1.0, (batch.step + 1) / recipe.warmup)
+        """Do one optimiser step; returns the numbers to log."""
+        dice = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + batch.step)
+        prompts = self.prompts(batch, dice)
+        loss, real = self.loss(prompts)
+        factor = cosine(progress) * min(1.0, (batch.step + 1) / self.recipe.warmup)
         for group in self.optimiser.param_groups:
             group["lr"] = group["base_lr"] * factor
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        norm = float(torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip))
+        norm = float(torch.nn.utils.clip_grad_norm_(self.forward.network.parameters(), self.recipe.clip))
         if not math.isfinite(norm):  # one bad step is dropped; the weights and moments stay as they were
-            return {"loss": float("nan"), "norm": norm}
+            return {"norm": norm}
         self.optimiser.step()
         self.average.update()
-        first = torch.ones(n, dtype=torch.bool)
-        first[picked.cpu()] = False
-        best = real[:, 0].cpu()
-        box, click = first & (labels[:, 0] == 2).cpu(), first & (labels[:, 0] == 1).cpu()
-        out = {"loss": float(loss.detach()), "norm": norm, "lr": factor * recipe.lr}
-        for name, where in (("box", box), ("click", click), ("corrected", ~first)):
+        numbers = {"loss": float(loss.detach()), "norm": norm, "lr": factor * self.recipe.lr}
+        box = (prompts.labels[:, 0] == 2) & ~prompts.corrected
+        click = (prompts.labels[:, 0] == 1) & ~prompts.corrected
+        for name, where in (("box", box), ("click", click), ("corrected", prompts.corrected)):
             if where.any():
-                out[name] = float(best[where].mean())
-        if len(one_click):
-            out["best3"] = float(real[one_click, 1:].amax(1).mean())
-        return out
+                numbers[name] = float(real[where, 0].mean())
+        if len(prompts.one_click):
+            numbers["best3"] = float(real[prompts.one_click, 1:].amax(1).mean())
+        return numbers
 
 
-def run(
-    recipe: Recipe,
-    *,
-    data: Path,
-    out: Path,
-    init: Path | None = None,
-    resume: bool = False,
-    device: str = "cpu",
-    every: float = 8.0,
-    stop: int | None = None,
-) -> None:
-    """Train and leave `metrics.jsonl`, `state.safetensors`, `recipe.json` in `out`.
+class Run:
+    """A run on disk: its clock, its plan, its log and its state."""
+
+    def __init__(self, recipe: Recipe, out: Path, trainer: Trainer, *, resume: bool) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        self.recipe, self.out, self.trainer = recipe, out, trainer
+        self.state = out / "state.safetensors"
+        self.step, self.spent = 0, 0.0
+        if resume and self.state.exists():
+            facts = load_state(self.state, trainer.forward.network, trainer.optimiser, trainer.average)
+            self.step, self.spent = int(facts["step"]), float(facts["spent"])
+        self.running: dict[str, float] = {}
+        self.saved = self.reported = self.spent
+        (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
+
+    @property
+    def progress(self) -> float:
+        """How much of the plan is done, 0 to 1."""
+        return self.step / self.recipe.steps if self.recipe.steps else self.spent / (60 * self.recipe.minutes)
+
+    @property
+    def size(self) -> int:
+        """Planned longer side of the canvas now."""
+        return next(size for until, size in self.recipe.sizes if self.progress < until or until >= 1)
+
+    def note(self, numbers: dict[str, float]) -> None:
+        """Take a step's numbers into the running means."""
+        for key, value in numbers.items():
+            self.running[key] = value if key not in self.running else 0.98 * self.running[key] + 0.02 * value
+
+    def report(self, canvas: tuple[int, int]) -> None:
+        """Log the running means to `metrics.jsonl` and say them."""
+        minutes, left = self.spent / 60, 0.0
+        if self.progress > 0:
+            left = minutes / self.progress - minutes
+        row = {"step": self.step, "minutes": minutes, "canvas": list(canvas), **self.running}
+        self._log(row)
+        said = " ".join(f"{k} {v:.3f}" for k, v in self.running.items())
+        print(f"step {self.step}, {minutes:.1f} min, about {left:.0f} left: {said}", flush=True)
+        self.reported = self.spent
+
+    def save(self, held_out: list[Picture]) -> None:
+        """Write the state, then look at the held-out pictures with the averaged weights."""
+        trainer = self.trainer
+        facts = {"step": self.step, "spent": self.spent}
+        save_state(self.state, trainer.forward.network, trainer.optimiser, trainer.average, facts)
+        checked = validate(trainer.forward, trainer.average, held_out)
+        self._log({"step": self.step, "minutes": self.spent / 60, "held_out": checked})
+        print("held out:", " ".join(f"{k} {v:.4f}" for k, v in checked.items()), flush=True)
+        self.saved = self.spent
+
+    def _log(self, row: dict[str, object]) -> None:
+        with (self.out / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run reads, writes and computes."""
+
+    data: Path  # folder with <set>/images and <set>/masks
+    out: Path  # made if missing
+    init: Path | None = None  # EfficientNet-Lite0 ImageNet weights
+    device: str = "cpu"
+    every: float = 8.0  # minutes between saved states
+
+
+def run(recipe: Recipe, place: Place, *, resume: bool = False, stop: int | None = None) -> None:
+    """Train and leave `metrics.jsonl`, `state.safetensors` and `recipe.json` in `place.out`.
 
     Args:
         recipe: The numbers.
-        data: Folder with `<set>/images` and `<set>/masks`.
-        out: Where the run lives; made if missing.
-        init: EfficientNet-Lite0 ImageNet weights.
-        resume: Go on from `out/state.safetensors` if there is one.
-        device: Torch's name of the device.
-        every: Minutes between saved states (each followed by a look at the held-out pictures).
+        place: Folders and device.
+        resume: Go on from the state in `place.out` if there is one.
         stop: Save and return after so many steps although the plan goes on (to resume later).
-    """  # fmt: skip
-    dev = torch.device(device)
-    out.mkdir(parents=True, exist_ok=True)
+
+    Raises:
+        InputError: There are no pictures.
+        CheckpointError: The state to resume from belongs to something else.
+    """
+    device = torch.device(place.device)
     torch.manual_seed(recipe.seed)
     network = Nano()
-    if init is not None:
-        network.encoder.backbone.load_imagenet(torch.load(init, map_location="cpu", weights_only=True))
-    network = network.to(dev, memory_format=torch.channels_last)
-    trainer = Trainer(recipe, network, dev)
-    step, spent = 0, 0.0
-    state = out / "state.safetensors"
-    if resume and state.exists():
-        facts = load_state(state, network, trainer.optimiser, trainer.average)
-        step, spent = int(facts["step"]), float(facts["spent"])
-    (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
-    pictures = read_sets(data, dev=False, max_side=512)
-    held_out = read_sets(data, dev=True, max_side=512, limit=100)
+    if place.init is not None:
+        network.encoder.backbone.load_imagenet(torch.load(place.init, map_location="cpu", weights_only=True))
+    channels_last(network.to(device))
+    trainer = Trainer(recipe, network, device)
+    pictures = read_sets(place.data, dev=False, max_side=512)
+    held_out = read_sets(place.data, dev=True, max_side=512, limit=100)
+    now = Run(recipe, place.out, trainer, resume=resume)
     print(
         f"{len(pictures)} pictures to train on, {len(held_out)} held out; {trainer.forward.dtype}", flush=True
     )
     loader = Loader(pictures, seed=recipe.seed, batch=recipe.batch, prompts=recipe.prompts)
-
-    def progress() -> float:
-        return step / recipe.steps if recipe.steps else spent / (60 * recipe.minutes)
-
-    def planned(done: float) -> int:
-        return next(size for until, size in recipe.sizes if done < until or until >= 1)
-
-    def save() -> None:
-        save_state(state, network, trainer.optimiser, trainer.average, {"step": step, "spent": spent})
-
-    running: dict[str, float] = {}
-    clock, saved, reported = time.monotonic(), spent, spent
-    loader.size = planned(progress())
-    with (out / "metrics.jsonl").open("a") as log:
-        for batch in loader.batches(step):
-            numbers = trainer.step(batch, progress())
-            step += 1
-            now = time.monotonic()
-            spent, clock = spent + now - clock, now
-            loader.size = planned(progress())
-            for key, value in numbers.items():
-                running[key] = value if key not in running else 0.98 * running[key] + 0.02 * value
-            done = progress() >= 1 or step == stop
-            if spent - reported > 20 or done:
-                reported = spent
-                facts = {
-                    "step": step,
-                    "minutes": round(spent / 60, 2),
-                    "size": batch.pixels.shape[1:3],
-                    **running,
-                }
-                log.write(
-                    json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in facts.items()})
-                    + "\n"
-                )
-                log.flush()
-                print(
-                    " ".join(
-                        f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in facts.items()
-                    ),
-                    flush=True,
-                )
-            if spent - saved > 60 * every or done:
-                save()
-                checked = validate(trainer.forward, trainer.average, held_out)
-                log.write(
-                    json.dumps({"step": step, "minutes": round(spent / 60, 2), "held_out": checked}) + "\n"
-                )
-                log.flush()
-                print("held out", " ".join(f"{k} {v:.4f}" for k, v in checked.items()), flush=True)
-                clock = time.monotonic()
-                saved = spent
-            if done:
-                return
+    loader.size = now.size
+    clock = time.monotonic()
+    for batch in loader.batches(now.step):
+        now.note(trainer.step(batch, now.progress))
+        now.step += 1
+        now.spent += time.monotonic() - clock
+        clock = time.monotonic()
+        loader.size = now.size
+        done = now.progress >= 1 or now.step == stop
+        if done or now.spent - now.reported > 20:
+            now.report(batch.pixels.shape[1:3])
+        if done or now.spent - now.saved > 60 * place.every:
+            now.save(held_out)
+            clock = time.monotonic()  # looking at held-out pictures is not training time
+        if done:
+            return
 
 
 def main() -> int:
@@ -283,15 +323,8 @@ def main() -> int:
     if bool(recipe.minutes) == bool(recipe.steps):
         parser.error("give either --minutes or --steps")
     try:
-        run(
-            recipe,
-            data=args.data,
-            out=args.out,
-            init=args.init,
-            resume=args.resume,
-            device=args.device,
-            every=args.every,
-        )
+        place = Place(args.data, args.out, args.init, args.device, args.every)
+        run(recipe, place, resume=args.resume)
     except SamletError as error:
         print(f"samlet: error: {error}")
         return error.exit_code
