@@ -40,7 +40,7 @@ def draw(folder: Path) -> Path:
     left, right = figure.subplots(1, 2)
     for name in ("box", "click", "best3", "corrected"):
         points = [(r["minutes"], r[name]) for r in running if name in r]
-        left.plot(*zip(*points, strict=True), label=name)
+        left.plot([x for x, _ in points], [y for _, y in points], label=name)
     left.set(
         title="training crops, current weights (running mean)",
         xlabel="minutes",
@@ -48,8 +48,8 @@ def draw(folder: Path) -> Path:
         ylim=(0.2, 0.95),
     )
     for name in ("box", "click1", "best3", "click3", "click5"):
-        points = [(r["minutes"], r[name]) for r in held_out]
-        right.plot(*zip(*points, strict=True), marker="o", label=name)
+        points = [(r["minutes"], r[name]) for r in held_out if name in r]
+        right.plot([x for x, _ in points], [y for _, y in points], marker="o", label=name)
     right.set(title="held-out pictures, averaged weights", xlabel="minutes", ylim=(0.2, 0.95))
     for axis in (left, right):
         axis.grid(alpha=0.3)

@@ -15,11 +15,11 @@ Scales = tuple[Tensor, Tensor, Tensor]
 
 
 def precision_of(name: str, device: torch.device) -> torch.dtype:
-    """The autocast type: bfloat16 where the processor is fast at it ("auto"), or "bf16", "fp16", "fp32"."""
+    """The autocast type: bfloat16 where the processor is fast at it ("auto"), or "bf16", "fp32"."""
     if name == "auto":
         fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
         return torch.bfloat16 if fast else torch.float32
-    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[name]
+    return {"bf16": torch.bfloat16, "fp32": torch.float32}[name]
 
 
 def channels_last(network: nn.Module) -> None:

@@ -9,6 +9,7 @@ With `--steps` a resumed run is bit-for-bit the unbroken one on a CPU; with `--m
 """
 
 import argparse
+import contextlib
 import json
 import math
 import time
@@ -18,8 +19,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from samlet.errors import SamletError
+from samlet.errors import MissingExtraError, SamletError
 from samlet.nets.nano import Nano
+from samlet.train.curves import draw
 from samlet.train.forward import Forward, Scales, channels_last, precision_of
 from samlet.train.losses import grid_iou, mask_loss
 from samlet.train.optim import WeightAverage, cosine, parameter_groups
@@ -230,6 +232,8 @@ class Run:
         self._log({"step": self.step, "minutes": self.spent / 60, "held_out": checked})
         print("held out:", " ".join(f"{k} {v:.4f}" for k, v in checked.items()), flush=True)
         self.saved = self.spent
+        with contextlib.suppress(MissingExtraError):  # no matplotlib: `metrics.jsonl` has the numbers
+            draw(self.out)
 
     def _log(self, row: dict[str, object]) -> None:
         with (self.out / "metrics.jsonl").open("a") as file:
@@ -311,7 +315,7 @@ def main() -> int:
         "--no-drawn", dest="drawn", action="store_false", help="ablation: do not draw the prompt"
     )
     parser.add_argument("--loss", choices=("bce", "focal"), default="bce")
-    parser.add_argument("--precision", choices=("auto", "bf16", "fp16", "fp32"), default="auto")
+    parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto")
     parser.add_argument(
         "--sizes", default="0.2:256,0.55:320,0.85:384,1:448", help="progress:canvas side, ..."
     )
