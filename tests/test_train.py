@@ -24,7 +24,6 @@ from samlet.train.pictures import (
     interior,
     is_dev,
     make_crop,
-    read_picture,
     read_sets,
 )
 from samlet.train.recipes.prompts import Place, Recipe, Trainer, run
@@ -62,8 +61,23 @@ def test_ignore_label_is_read_for_both_depths(tmp_path):
         (np.array([[0, 255, 65535, 300]] * 2, np.uint16), [0, 255, IGNORE, 300]),
     ):
         PILImage.fromarray(raw).save(tmp_path / "s" / "masks" / "a.png")
-        picture = read_picture(tmp_path / "s" / "images" / "a.png", "s", 512)
+        (picture,) = read_sets(tmp_path, dev=False, max_side=512)
         assert picture.regions[0][0].tolist() == wanted
+
+
+def test_every_annotator_counts_and_broken_pictures_are_named(tmp_path):
+    for name in ("images", "masks"):
+        (tmp_path / "s" / name).mkdir(parents=True)
+    for stem in ("a", "b"):
+        PILImage.new("RGB", (8, 4)).save(tmp_path / "s" / "images" / f"{stem}.png")
+    for human in (1, 2, 3):
+        PILImage.new("L", (8, 4), human).save(tmp_path / "s" / "masks" / f"a_h{human}.png")
+    PILImage.new("L", (7, 4), 1).save(tmp_path / "s" / "masks" / "b.png")
+    broken = []
+    (picture,) = read_sets(tmp_path, dev=False, max_side=512, broken=broken)
+    assert [int(r[0, 0]) for r in picture.regions] == [1, 2, 3]
+    assert [b.name for b in broken] == ["s/b"]
+    assert "size of its mask" in broken[0].reason
 
 
 def test_held_out_part_is_disjoint_and_fixed():

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as PILImage
 
 from samlet.errors import InputError
+from samlet.evaluate.datasets import Broken, Dataset, Item, LabelledRegions, Sample
 
 cv2.setNumThreads(1)  # one loader thread beside the network's; OpenCV's own pool would fight for the cores
 
@@ -30,6 +31,7 @@ DEV_SETS = (
     "coco_mini",
     "ecssd831",
 )  # every fifth picture of these is held out for choices
+ANNOTATORS = 3  # BSDS500 comes with three segmentations of each picture; every one is used
 CLICK_COLUMNS = 3  # columns of a first prompt: up to three clicks, or a box and a click
 
 
@@ -48,48 +50,73 @@ def is_dev(group: str, index: int) -> bool:
     return group in DEV_SETS and index % 5 == 0
 
 
-def read_regions(path: Path) -> NDArray[np.uint16]:
-    """An id map with the ignore label (255 in 8-bit files, 65535 in 16-bit ones) made uniform."""
-    with PILImage.open(path, formats=("PNG",)) as file:
-        raw = np.asarray(file)
-    ids = raw.astype(np.uint16)
-    if raw.dtype == np.uint8:
-        ids[raw == 255] = IGNORE
-    return ids
-
-
-def read_picture(path: Path, group: str, max_side: int) -> Picture:
-    """Read `images/NAME` and every `masks/NAME*.png`, shrunk so that the longer side is at most `max_side`."""
-    with PILImage.open(path) as file:
-        pixels = np.asarray(file.convert("RGB"))
-    folder = path.parent.parent / "masks"
-    masks = sorted(folder.glob(f"{path.stem}_h[0-9]*.png")) or [folder / f"{path.stem}.png"]
-    regions = [read_regions(m) for m in masks]
+def _shrunk(sample: Sample, group: str, others: list[Sample], max_side: int) -> Picture:
+    """Decode a picture and bring it and its region maps to at most `max_side`."""
+    pixels = sample.load_image().pixels
+    regions = []
+    for each in (sample, *others):
+        ids = cast("LabelledRegions", each.regions).id_map.astype(np.uint16)
+        ids[each.ignore] = IGNORE
+        regions.append(ids)
     scale = max_side / max(pixels.shape[:2])
     if scale < 1:
         size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
         regions = [
-            np.asarray(cv2.resize(r, size, interpolation=cv2.INTER_NEAREST), np.uint16) for r in regions
+            np.asarray(cv2.resize(ids, size, interpolation=cv2.INTER_NEAREST), np.uint16) for ids in regions
         ]
-    return Picture(f"{group}/{path.stem}", group, np.ascontiguousarray(pixels), regions)
+    return Picture(f"{group}/{sample.name}", group, pixels, regions)
 
 
-def read_sets(root: Path, *, dev: bool, max_side: int, limit: int | None = None) -> list[Picture]:
-    """All pictures below `root` (`<set>/images`, `<set>/masks`): the training part, or the held-out dev part."""
+def _read_set(folder: Path, *, dev: bool) -> list[list[tuple[Dataset, Item]]]:
+    """List the chosen part of a set: for each picture its item once for each person who marked it."""
+    marked = [Dataset.open(folder, human=human) for human in range(1, ANNOTATORS + 1)]
+    chosen = []
+    for index in range(len(marked[0])):
+        if is_dev(folder.name, index) == dev:
+            by_mask = {str(d.items[index].mask_path): (d, d.items[index]) for d in reversed(marked)}
+            without_mask = by_mask.pop("None", (marked[0], marked[0].items[index]))
+            chosen.append([by_mask[path] for path in sorted(by_mask)] or [without_mask])
+    return chosen
+
+
+def read_sets(
+    root: Path, *, dev: bool, max_side: int, limit: int | None = None, broken: list[Broken] | None = None
+) -> list[Picture]:
+    """Read all pictures below `root` into memory.
+
+    Args:
+        root: Folder of sets, each as `samlet.evaluate.datasets` describes.
+        dev: Read the held-out part instead of the training part.
+        max_side: Pictures whose longer side is above it are shrunk.
+        limit: Read only so many, evenly spread.
+        broken: Takes the pictures that cannot be used, with the reason; they are left out.
+
+    Raises:
+        InputError: There is no set below `root`.
+    """
     folders = sorted(p for p in root.iterdir() if (p / "images").is_dir()) if root.is_dir() else []
     if not folders:
         raise InputError(
             f"expected folders <set>/images and <set>/masks below {root}, found none; pass the data root"
         )
-    found = []
-    for folder in folders:
-        paths = sorted((folder / "images").iterdir())
-        found += [(p, folder.name) for i, p in enumerate(paths) if is_dev(folder.name, i) == dev]
+    found = [(folder.name, people) for folder in folders for people in _read_set(folder, dev=dev)]
     if limit is not None:
         found = found[:: max(1, len(found) // limit)][:limit]
+
+    def read(entry: tuple[str, list[tuple[Dataset, Item]]]) -> Picture | Broken:
+        group, people = entry
+        try:
+            first, *others = [dataset.read(item) for dataset, item in people]
+            return _shrunk(first, group, others, max_side)
+        except InputError as error:
+            return Broken(f"{group}/{people[0][1].name}", str(error))
+
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda item: read_picture(item[0], item[1], max_side), found))
+        every = list(pool.map(read, found))
+    if broken is not None:
+        broken += [each for each in every if isinstance(each, Broken)]
+    return [each for each in every if isinstance(each, Picture)]
 
 
 @dataclass

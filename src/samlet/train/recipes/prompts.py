@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from samlet.errors import MissingExtraError, SamletError
+from samlet.evaluate.datasets import Broken
 from samlet.nets.nano import Nano
 from samlet.train.curves import draw
 from samlet.train.forward import Forward, Scales, channels_last, precision_of
@@ -271,8 +272,11 @@ def run(recipe: Recipe, place: Place, *, resume: bool = False, stop: int | None 
         network.encoder.backbone.load_imagenet(torch.load(place.init, map_location="cpu", weights_only=True))
     channels_last(network.to(device))
     trainer = Trainer(recipe, network, device)
-    pictures = read_sets(place.data, dev=False, max_side=512)
+    broken: list[Broken] = []
+    pictures = read_sets(place.data, dev=False, max_side=512, broken=broken)
     held_out = read_sets(place.data, dev=True, max_side=512, limit=100)
+    for each in broken:
+        print(f"left out {each.name}: {each.reason}", flush=True)
     now = Run(recipe, place.out, trainer, resume=resume)
     print(
         f"{len(pictures)} pictures to train on, {len(held_out)} held out; {trainer.forward.dtype}", flush=True
