@@ -7,9 +7,9 @@ from PIL import Image
 import samlet
 
 SCENES = [
-    ("coffee", {"boxes": [75, 15, 482, 390]}),
+    ("astronaut", {"boxes": [150, 10, 300, 190]}),
     ("chelsea", {"points": [230, 150]}),
-    ("astronaut", {"points": [[220, 110], [160, 380]]}),
+    ("coffee", {"boxes": [165, 15, 425, 260]}),
 ]
 HEIGHT = 360
 

@@ -24,9 +24,16 @@ def _nano_decoder() -> "nn.Module":
     return NanoDecoder()
 
 
+def _sam_decoder() -> "nn.Module":
+    from samlet.nets.mask_decoder import SamDecoder
+
+    return SamDecoder()
+
+
 builders: "dict[str, Callable[[], nn.Module]]" = {
     "nano_encoder": _nano_encoder,
     "nano_decoder": _nano_decoder,
+    "sam_decoder": _sam_decoder,
 }
 """Graph name to the network it was exported from; the one place to extend for a new network."""
 

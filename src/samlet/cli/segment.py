@@ -65,8 +65,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     group.add_argument(
         "--zoom",
         choices=("off", "auto"),
-        default="off",
-        help="auto: look twice at small boxes (default: %(default)s)",
+        default="auto",
+        help="auto: look twice at small boxes, one more encoding each (default: %(default)s)",
     )
     group.add_argument(
         "--threads", type=_threads, metavar="N", help="threads to compute with (default: all cores)"
