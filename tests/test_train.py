@@ -15,6 +15,7 @@ import torch
 
 from samlet.errors import CheckpointError, InputError
 from samlet.nets.nano import Nano
+from samlet.train.curves import draw, read_metrics
 from samlet.train.losses import grid_iou, mask_loss
 from samlet.train.optim import WeightAverage, cosine
 from samlet.train.pictures import (
@@ -225,3 +226,25 @@ def test_training_lowers_the_loss(data, tmp_path):
     loader = Loader(read_sets(data, dev=False, max_side=512), seed=1, batch=2, prompts=3)
     losses = [trainer.step(loader.make(i % 4, 64), 0.1)["loss"] for i in range(24)]
     assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
+
+
+def test_curves_are_drawn(tmp_path):
+    pytest.importorskip("matplotlib", reason="needs matplotlib (samlet[train]); CI installs it")
+    rows = [
+        {"step": 1, "minutes": 0.1, "box": 0.3, "click": 0.2, "best3": 0.25, "corrected": 0.2},
+        {"step": 2, "minutes": 0.2, "box": 0.6, "click": 0.4, "best3": 0.45, "corrected": 0.5},
+        {
+            "step": 2,
+            "minutes": 0.2,
+            "held_out": {"box": 0.5, "click1": 0.3, "best3": 0.4, "click3": 0.4, "click5": 0.5},
+        },
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    with PILImage.open(draw(tmp_path)) as picture:
+        assert picture.size[0] > 800
+        assert len(picture.convert("RGB").getcolors(100_000)) > 50  # lines, not a blank sheet
+
+
+def test_no_run_no_curves(tmp_path):
+    with pytest.raises(InputError, match=r"expected a run with metrics\.jsonl"):
+        read_metrics(tmp_path)
