@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 features (Tan & Le 2019; the "lite" variant without squeeze-and-excitation, ReLU6).
 
 Batch norms are folded into the convolutions from the start: training at a handful of pictures a step would
-not estimate their statistics, and on a CPU their element-wise passes cost a fifth of a step.
+not estimate their statistics, and their element-wise passes over memory cost a CPU time.
 """
 
 from collections.abc import Mapping

@@ -12,7 +12,7 @@ def mask_loss(logits: Tensor, target: Tensor, valid: Tensor, *, kind: str = "bce
         logits: (..., h, w) float32.
         target: (..., h, w) in [0, 1]; broadcastable against `logits`.
         valid: (..., h, w) weights in [0, 1]; 0 = ignored.
-        kind: "bce" (2 x cross entropy + 2 x dice; learns from scratch) or "focal" (20 x focal + dice, SAM's
+        kind: "bce" (2 x cross entropy + 2 x dice) or "focal" (20 x focal + dice, SAM's
             published weights, which need masks that exist already).
 
     Returns:

@@ -83,7 +83,7 @@ class Trainer:
         self.forward = Forward(network, device, precision_of(recipe.precision, device))
         backbone = network.encoder.backbone
         for frozen in (backbone.stem, backbone.stages[0], backbone.stages[1]):
-            frozen.requires_grad_(False)  # generic edges and colours, a quarter of the backward pass
+            frozen.requires_grad_(False)  # generic edges and colours, at the largest sizes
         slow = list(backbone.parameters())
         ids = {id(p) for p in slow}
         fast = [p for p in network.parameters() if id(p) not in ids]
