@@ -3,6 +3,7 @@
 import base64
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -110,11 +111,19 @@ DESCRIPTION = {
     "outputs": ["y"],
     "initializers": {"weight": [3, 2], "bias": [2]},
     "opset": 17,
+    "checkpoint": {"weight": [3, 2], "bias": [2], "bias.counter": []},
+    "unused": ["bias.counter"],
+    "recipes": {},
 }
 
 
 def test_description() -> None:
-    assert GraphFile.parse("affine", AFFINE, json.dumps(DESCRIPTION).encode()) == GRAPH
+    expected = replace(
+        GRAPH,
+        checkpoint={"weight": (3, 2), "bias": (2,), "bias.counter": ()},
+        unused=frozenset({"bias.counter"}),
+    )
+    assert GraphFile.parse("affine", AFFINE, json.dumps(DESCRIPTION).encode()) == expected
 
 
 @pytest.mark.parametrize(
@@ -131,6 +140,8 @@ def test_description() -> None:
         json.dumps({**DESCRIPTION, "initializers": []}).encode(),
         json.dumps({**DESCRIPTION, "initializers": {"a": ["b"]}}).encode(),
         json.dumps({**DESCRIPTION, "opset": "new"}).encode(),
+        json.dumps({**DESCRIPTION, "recipes": []}).encode(),
+        json.dumps({**DESCRIPTION, "checkpoint": {"weight": 3}}).encode(),
     ],
 )
 def test_broken_descriptions(description: bytes) -> None:
@@ -190,7 +201,7 @@ class TestTorch:
     """The reference backend, on a network of its own."""
 
     @pytest.fixture
-    def affine(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def affine(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
         torch = pytest.importorskip("torch")
         from samlet.backends import torch as backend
 
@@ -203,15 +214,20 @@ class TestTorch:
             def forward(self, x: Any) -> Any:
                 return x @ self.weight + self.bias
 
-        monkeypatch.setitem(backend.builders, "affine", Affine)
+        monkeypatch.setattr(backend.Builder, "build", lambda self: Affine())
+        monkeypatch.setitem(backend.builders, "affine", backend.Builder("", request.param))
 
-    @pytest.mark.parametrize("prefix", ["", "decoder."])
-    def test_agrees_with_onnx(self, affine: None, prefix: str) -> None:
+    @pytest.mark.parametrize("affine", ["", "decoder."], indirect=True)
+    def test_agrees_with_onnx(self, affine: None) -> None:
+        from samlet.backends import torch as backend
+
+        prefix = backend.builders["affine"].prefix
         weights = {prefix + name: array for name, array in WEIGHTS.items()}
         graph = backends.create("torch").open("decoder", GRAPH, weights=weights)
         expected = OnnxBackend().open("decoder", GRAPH, weights=WEIGHTS, threads=1).run({"x": X})["y"]
         np.testing.assert_allclose(graph.run({"x": X})["y"], expected, rtol=1e-6)
 
+    @pytest.mark.parametrize("affine", [""], indirect=True)
     def test_errors(self, affine: None) -> None:
         backend = backends.create("torch")
         with pytest.raises(

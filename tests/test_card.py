@@ -60,7 +60,10 @@ BAD = [
     ({"name": 7}, "a text for 'name'"),
     ({"aliases": "default"}, "a list for 'aliases'"),
     ({"aliases": ["a b"]}, "a list of model names"),
-    ({"graphs": {"encoder": "nano_encoder.onnx"}}, "for 'graphs'"),
+    ({"graphs": {}}, "for 'graphs'"),
+    ({"graphs": {"En coder": "nano_encoder.onnx"}}, "for 'graphs'"),
+    ({"settings": {"conf": [1]}}, "numbers, texts and switches"),
+    ({"settings": {"conf": float("nan")}}, "numbers, texts and switches"),
     ({"graphs": {"encoder": "/etc/passwd", "decoder": "nano_decoder.onnx"}}, "for 'graphs'"),
     ({"graphs": {"encoder": "../x.onnx", "decoder": "nano_decoder.onnx"}}, "for 'graphs'"),
     ({"quality": {"box": "good"}}, "a table of numbers"),
@@ -69,7 +72,7 @@ BAD = [
     ({"files": [{**FILE, "sha256": "0" * 63}]}, "64 lower-case"),
     ({"files": [{**FILE, "sha256": "A" * 64}]}, "64 lower-case"),
     ({"files": [{**FILE, "size": 0}]}, "for 'size'"),
-    ({"files": [{**FILE, "role": "program"}]}, "'weights' for 'role'"),
+    ({"files": [{**FILE, "role": "program"}]}, "weights, encoder, decoder, network for 'role'"),
     ({"files": [{**FILE, "url": "https://example.org"}]}, "unknown path"),
     (
         {"files": [{"role": "weights", "url": "http://example.org", "sha256": "0" * 64, "size": 1}]},
@@ -86,8 +89,23 @@ def test_wrong_values(changes: dict[str, Any], message: str) -> None:
     assert "card.toml" in str(caught.value)
 
 
-@pytest.mark.parametrize("key", sorted(NANO.to_dict()))
-def test_every_key_is_needed(key: str) -> None:
+OPTIONAL = {"aliases", "notes", "pad", "embedding_channels", "mask_grid", "zoom_below", "zoom_margin"} | {
+    "settings",
+    "quality",
+}
+
+
+@pytest.mark.parametrize("key", sorted(OPTIONAL))
+def test_keys_that_have_a_default(key: str) -> None:
+    rest = fields()
+    del rest[key]
+    card = Card.from_dict(rest, origin="card.toml")
+    defaults = {"pad": "square", "embedding_channels": 256, "mask_grid": 256, "aliases": (), "notes": ""}
+    assert getattr(card, key) == defaults.get(key, {} if key in ("settings", "quality") else 0.0)
+
+
+@pytest.mark.parametrize("key", sorted(NANO.to_dict().keys() - OPTIONAL))
+def test_every_other_key_is_needed(key: str) -> None:
     rest = fields()
     del rest[key]
     with pytest.raises(CheckpointError, match=f"lacks {key}"):
@@ -121,6 +139,43 @@ def test_digest_follows_what_decides_an_embedding() -> None:
     assert len(digests) == len(others) + 1
     moved = NANO.with_files(*(replace(file, path="elsewhere") for file in NANO.files))
     assert moved.digest == NANO.digest
+
+
+URL_FILE = {"role": "encoder", "url": "https://example.org/a/b.pt?x=1", "sha256": "", "size": 0}
+
+
+def test_files_elsewhere_may_lack_what_nobody_published() -> None:
+    card = Card.from_dict(
+        fields(files=[{**URL_FILE, "repo": "owner/name", "git_sha1": "1" * 40}]), origin="card.toml"
+    )
+    (file,) = card.files
+    assert (file.file_name, file.sha256, file.size, file.repo) == ("b.pt", "", 0, "owner/name")
+    assert Card.from_dict(card.to_dict(), origin="again") == card
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"repo": "../.."},
+        {"repo": "name"},
+        {"git_sha1": "1" * 39},
+        {"sha256": "1"},
+        {"size": -1},
+        {"colour": 1},
+    ],
+)
+def test_files_elsewhere_are_checked(changes: dict[str, object]) -> None:
+    with pytest.raises(CheckpointError):
+        Card.from_dict(fields(files=[{**URL_FILE, **changes}]), origin="card.toml")
+
+
+def test_a_file_on_this_computer_needs_its_digest() -> None:
+    with pytest.raises(CheckpointError, match="64 lower-case"):
+        Card.from_dict(fields(files=[{**FILE, "sha256": ""}]), origin="card.toml")
+
+
+def test_settings_count_for_embeddings() -> None:
+    assert replace(NANO, settings={"conf": 0.4}).digest != NANO.digest
 
 
 def test_registry_knows_names_and_aliases() -> None:
@@ -161,7 +216,7 @@ def test_a_trained_file_carries_its_card(tmp_path: Path) -> None:
         (
             save({"w": np.ones(1, np.float32)}, metadata={"samlet.card": "{}"}),
             CheckpointError,
-            "lacks aliases",
+            "lacks family",
         ),
         (
             save({"w": np.ones(1, np.float32)}, metadata={"samlet.card": json.dumps(fields(side=10**9))}),

@@ -97,7 +97,7 @@ def test_an_empty_mask_has_a_box_of_zeros():
 
 def test_masks_are_made_once_and_only_when_asked(monkeypatch):
     calls = []
-    import samlet.masks as module
+    import samlet.masks.logits as module
 
     real = module.enlarge
     monkeypatch.setattr(module, "enlarge", lambda *args: calls.append(1) or real(*args))

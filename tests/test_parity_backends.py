@@ -70,7 +70,7 @@ def test_committed_graphs_are_those_of_the_networks():
     from samlet.export.graphs import GRAPHS, build, contract, specs
 
     for stem, spec in specs().items():
-        model = build(spec)
+        exported = build(spec)
         committed = (GRAPHS / f"{stem}.onnx").read_bytes()
-        assert committed == model.SerializeToString(deterministic=True), f"{stem}: run `make graphs`"
-        assert json.loads((GRAPHS / f"{stem}.json").read_text()) == contract(model)
+        assert committed == exported.model.SerializeToString(deterministic=True), f"{stem}: run `make graphs`"
+        assert json.loads((GRAPHS / f"{stem}.json").read_text()) == contract(exported)

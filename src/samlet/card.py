@@ -11,7 +11,7 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from samlet.errors import CheckpointError
@@ -19,12 +19,23 @@ from samlet.errors import CheckpointError
 _GRAPH_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,63}\.onnx")
 _MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_GRAPH_ROLES = ("encoder", "decoder")
+_SHA1 = re.compile(r"[0-9a-f]{40}")
+_REPO = re.compile(r"(spaces/|datasets/)?[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+_ROLE = re.compile(r"[a-z][a-z_]{0,31}")
+_FILE_ROLES = ("weights", "encoder", "decoder", "network")
 _TEXTS = ("name", "family", "title", "licence", "weights_licence", "paper", "notes")
-_KEYS = frozenset(
-    {*_TEXTS, "aliases", "side", "pad", "mean", "std", "embedding_channels", "mask_grid"}
-    | {"zoom_below", "zoom_margin", "graphs", "files", "quality"}
-)
+_DEFAULTS: Mapping[str, Any] = {
+    "aliases": [],
+    "notes": "",
+    "pad": "square",
+    "embedding_channels": 256,
+    "mask_grid": 256,
+    "zoom_below": 0.0,
+    "zoom_margin": 0.0,
+    "settings": {},
+    "quality": {},
+}
+_KEYS = frozenset({*_TEXTS, "side", "mean", "std", "graphs", "files", *_DEFAULTS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +43,14 @@ class CardFile:
     """One file of a model, with the digest that it must have before anything parses it.
 
     Attributes:
-        role: What the file is for; "weights" is the only role so far.
+        role: What the file holds: "weights" (everything), or "encoder", "decoder", "network" for that part alone.
         path: Where it lies: inside the package ("weights/nano.safetensors") or absolute; None with a url.
         url: HTTPS address of a file that does not ship with the package; None if it has a path.
-        sha256: Expected SHA-256, 64 lower-case hexadecimal digits.
-        size: Expected size in bytes.
+        sha256: Expected SHA-256, 64 lower-case hexadecimal digits; "" if nobody published it.
+        size: Expected size in bytes; 0 if nobody published it.
+        repo: Hugging Face repository ("owner/name") in whose local cache the file may lie already; "" if none.
+        git_sha1: Git's own digest of the file (SHA-1 over "blob <size>", a zero byte and the bytes), 40 digits;
+            "" if unknown. It stands in where no SHA-256 was published.
     """
 
     role: str
@@ -44,6 +58,13 @@ class CardFile:
     url: str | None
     sha256: str
     size: int
+    repo: str = ""
+    git_sha1: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """The file's own name: the last part of its path or address."""
+        return (self.path or self.url or "").replace("\\", "/").rsplit("/", 1)[-1].split("?", 1)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +80,8 @@ class Card:
         weights_licence: Licence of the weights, with what they were trained on.
         paper: Where the idea is described.
         files: The files with the weights.
-        graphs: Graph role ("encoder", "decoder") to the file name in `samlet/graphs`.
+        graphs: Graph role to the file name in `samlet/graphs`; which roles there are is the family's business.
+        settings: Numbers, texts and switches that only the family knows, such as a detector's thresholds.
         side: Longest side of the picture inside the network's canvas, in pixels.
         pad: "square" for a canvas of side x side, or the multiple to which each of its sides is rounded up.
         mean: Per-channel mean (RGB, 0..255) subtracted before the network.
@@ -91,6 +113,7 @@ class Card:
     zoom_margin: float
     quality: Mapping[str, float]
     notes: str
+    settings: Mapping[str, float | int | bool | str] = field(default_factory=dict)
 
     @property
     def stride(self) -> int:
@@ -105,7 +128,7 @@ class Card:
         """
         decisive = {
             "family": self.family,
-            "weights": sorted((file.role, file.sha256) for file in self.files),
+            "weights": sorted((file.role, file.sha256 or file.git_sha1) for file in self.files),
             "graphs": dict(self.graphs),
             "side": self.side,
             "pad": self.pad,
@@ -113,6 +136,7 @@ class Card:
             "std": self.std,
             "embedding_channels": self.embedding_channels,
             "mask_grid": self.mask_grid,
+            **({"settings": dict(self.settings)} if self.settings else {}),
         }
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
@@ -130,11 +154,9 @@ class Card:
             "zoom_below": self.zoom_below,
             "zoom_margin": self.zoom_margin,
             "graphs": dict(self.graphs),
+            "settings": dict(self.settings),
             "quality": dict(self.quality),
-            "files": [
-                {"role": file.role, **_address(file), "sha256": file.sha256, "size": file.size}
-                for file in self.files
-            ],
+            "files": [_file_to_dict(file) for file in self.files],
         }
 
     def to_json(self) -> str:
@@ -152,7 +174,10 @@ class Card:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any], *, origin: str) -> "Card":
-        """Read a card strictly: every key must be there, none may be unknown, every value is checked.
+        """Read a card strictly: no key may be unknown, every value is checked; few keys may be left out.
+
+        Left out, "aliases", "notes", "settings" and "quality" are empty, "pad" is "square", and the embedding
+        is SAM's: 256 channels, a 256 x 256 grid of logits, no zoom.
 
         Args:
             fields: What TOML or JSON gave.
@@ -161,7 +186,7 @@ class Card:
         Raises:
             CheckpointError: A key is missing, unknown or has a value that no model can have.
         """
-        read = _Reader(fields, origin, _KEYS)
+        read = _Reader({**_DEFAULTS, **fields}, origin, _KEYS)
         texts = {key: read.text(key) for key in _TEXTS}
         if not _MODEL_NAME.fullmatch(texts["name"]):
             raise read.error("name", "lower-case letters, digits, '_', '.' or '-' (64 at most)")
@@ -173,15 +198,17 @@ class Card:
         if mask_grid % 4 or side % (mask_grid // 4):
             raise read.error("mask_grid", f"four times a divisor of side ({side})")
         stride = side // (mask_grid // 4)
-        pad = fields["pad"]
+        pad = read.value("pad")
         if pad != "square" and (type(pad) is not int or not stride <= pad <= side or pad % stride):
             raise read.error("pad", f"'square' or a multiple of the stride ({stride}) up to side ({side})")
         std = read.triple("std")
         if min(std) <= 0:
             raise read.error("std", "three numbers above 0")
-        quality = read.table("quality")
+        quality, settings = read.table("quality"), read.table("settings")
         if not all(_is_number(value) for value in quality.values()):
             raise read.error("quality", "a table of numbers")
+        if not all(isinstance(value, str | bool) or _is_number(value) for value in settings.values()):
+            raise read.error("settings", "a table of numbers, texts and switches")
         return cls(
             **texts,
             aliases=tuple(aliases),
@@ -196,6 +223,7 @@ class Card:
             zoom_below=read.number("zoom_below", 0.0, 1.0),
             zoom_margin=read.number("zoom_margin", 0.0, 8.0),
             quality={key: float(value) for key, value in quality.items()},
+            settings=dict(settings),
         )
 
     @classmethod
@@ -255,6 +283,9 @@ class _Reader:
                 "correct the card"
             )
 
+    def value(self, key: str) -> Any:
+        return self._fields[key]
+
     def error(self, key: str, expected: str) -> CheckpointError:
         return CheckpointError(
             f"expected {expected} for '{key}' in the card {self._origin}, got {self._fields[key]!r:.80}; "
@@ -306,8 +337,8 @@ def _read_graphs(read: _Reader) -> dict[str, str]:
     """Check that the graphs are plain names of files in the package: an outsider's card may hold any text."""
     graphs = read.table("graphs")
     named = all(isinstance(name, str) and _GRAPH_NAME.fullmatch(name) for name in graphs.values())
-    if sorted(graphs) != sorted(_GRAPH_ROLES) or not named:
-        raise read.error("graphs", "a table with encoder and decoder, each the plain name of an .onnx file")
+    if not graphs or not named or not all(_ROLE.fullmatch(role) for role in graphs):
+        raise read.error("graphs", "a table of roles, each with the plain name of an .onnx file")
     return dict(graphs)
 
 
@@ -317,22 +348,40 @@ def _read_file(entry: object, origin: str) -> CardFile:
             f"expected tables under 'files' in the card {origin}, got {entry!r:.80}; correct the card"
         )
     address = "url" if "url" in entry else "path"
-    read = _Reader(entry, origin, frozenset(("role", address, "sha256", "size")))
+    optional: dict[str, Any] = {"repo": "", "git_sha1": ""}
+    read = _Reader({**optional, **entry}, origin, frozenset(("role", address, "sha256", "size", *optional)))
     where = read.text(address)
-    if read.text("role") != "weights":
-        raise read.error("role", "'weights'")
+    if read.text("role") not in _FILE_ROLES:
+        raise read.error("role", f"one of {', '.join(_FILE_ROLES)}")
     if address == "url" and not where.startswith("https://"):
         raise read.error("url", "an https:// address")
-    if not _SHA256.fullmatch(read.text("sha256")):
+    # A file inside the package or beside a trained model always has its digest; only others' may lack one.
+    unpublished = address == "url" and read.text("sha256") == ""
+    if not unpublished and not _SHA256.fullmatch(read.text("sha256")):
         raise read.error("sha256", "64 lower-case hexadecimal digits")
+    if read.text("git_sha1") and not _SHA1.fullmatch(read.text("git_sha1")):
+        raise read.error("git_sha1", "40 lower-case hexadecimal digits")
+    if read.text("repo") and not _REPO.fullmatch(read.text("repo")):
+        raise read.error("repo", "a repository as 'owner/name'")
     return CardFile(
-        role="weights",
+        role=entry["role"],
         path=where if address == "path" else None,
         url=where if address == "url" else None,
         sha256=entry["sha256"],
-        size=read.integer("size", 1, 2**40),
+        size=read.integer("size", 0 if address == "url" else 1, 2**40),
+        repo=read.text("repo"),
+        git_sha1=read.text("git_sha1"),
     )
 
 
-def _address(file: CardFile) -> dict[str, str]:
-    return {"url": file.url} if file.path is None and file.url is not None else {"path": file.path or ""}
+def _file_to_dict(file: CardFile) -> dict[str, Any]:
+    """Give a file's entry in the layout `_read_file` reads; what is unknown is left out."""
+    by_url = file.path is None and file.url is not None
+    known = {key: value for key, value in (("repo", file.repo), ("git_sha1", file.git_sha1)) if value}
+    return {
+        "role": file.role,
+        **({"url": file.url} if by_url else {"path": file.path or ""}),
+        "sha256": file.sha256,
+        "size": file.size,
+        **known,
+    }

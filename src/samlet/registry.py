@@ -12,7 +12,12 @@ from samlet.card import Card
 from samlet.errors import CheckpointError, UnknownModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from samlet.backends.base import GraphFile
 
 CARD_KEY = "samlet.card"
 """Metadata key under which a trained safetensors file carries its card (`Card.to_json`)."""
@@ -63,6 +68,21 @@ def resolve(name_or_path: str | Path) -> Card:
     raise UnknownModelError(
         f"expected the name of a model ({', '.join(cards())}), got {name_or_path!r:.80}; {advice}"
     )
+
+
+def read_weights(card: Card, graphs: "Sequence[GraphFile]") -> "dict[str, NDArray[Any]]":
+    """Read all weights of a model, by official name, and check that they are those of its graphs.
+
+    Args:
+        card: The model.
+        graphs: Its graphs; together they say which weights the files must hold.
+
+    Raises:
+        ModelError: A file is missing and cannot be had.
+        ChecksumError: A file is not the one the card names.
+        CheckpointError: A file is broken, or its weights are not those of the graphs.
+    """
+    return store.read_weights(card)
 
 
 def _from_file(path: Path) -> Card:

@@ -1,17 +1,18 @@
 """A card on a backend: pictures become embeddings, prompts become masks, nothing is remembered."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from samlet import store
+from samlet import registry, store
 from samlet.backends.base import Backend, Graph, GraphFile
 from samlet.card import Card
 from samlet.embedding import Embedding
-from samlet.errors import InputError
+from samlet.errors import CheckpointError, InputError
 from samlet.families import family
+from samlet.families.base import Selecting
 from samlet.image import Image
 from samlet.masks import Masks
 from samlet.prompt import PADDING, Prompt
@@ -38,7 +39,7 @@ class Session:
     def __init__(
         self, card: Card, backend: Backend, *, threads: int | None = None, chunk: int = CHUNK
     ) -> None:
-        """Read and check the weights, and open both graphs.
+        """Read and check the weights, and open the model's graphs.
 
         Args:
             card: The model.
@@ -58,7 +59,7 @@ class Session:
         self.card = card
         self._family = family(card.family)
         self._chunk = chunk
-        self._encoder, self._decoder = _open(card, backend, threads)
+        self._graphs = _open(card, self._family.ROLES, backend, threads)
 
     def embed(self, image: Image) -> Embedding:
         """Do the expensive half of the work, once for a picture.
@@ -70,12 +71,19 @@ class Session:
             BackendError: The runtime failed.
         """
         feeds, frame = self._family.feed(image, self.card)
-        arrays = self._family.embedding_arrays(self._encoder.run(feeds), self.card)
+        arrays = self._family.embedding_arrays(self._graphs[0].run(feeds), self.card)
         return Embedding(
             arrays=arrays, frame=frame, model=self.card.name, digest=self.card.digest, image=image
         )
 
-    def segment(self, embedding: Embedding, prompt: Prompt, *, multimask: bool = False) -> Masks:
+    def segment(
+        self,
+        embedding: Embedding,
+        prompt: Prompt,
+        *,
+        multimask: bool = False,
+        padding: Literal["cut", "keep"] = "cut",
+    ) -> Masks:
         """Do the cheap half of the work, for N prompts on one picture.
 
         Prompts with different numbers of points are decoded apart, so that padding one prompt to the
@@ -85,9 +93,12 @@ class Session:
             embedding: What `embed` gave, or `Embedding.load`.
             prompt: N prompts in pixels of the embedded picture.
             multimask: Whether to give three candidates for each prompt instead of one mask.
+            padding: "keep" hands trailing padding points (label -1) to the network, for which each is a token;
+                that is SAM's own behaviour, and only its drop-in wants it.
 
         Returns:
-            Masks in prompt order: logits (N, h, w), or (N, 3, h, w) with `multimask`.
+            Masks in prompt order: logits (N, h, w), or (N, 3, h, w) with `multimask`; a family that only
+            selects (FastSAM) gives stored masks without logits.
 
         Raises:
             EmbeddingError: Another model made the embedding.
@@ -95,9 +106,11 @@ class Session:
             BackendError: The runtime failed.
         """
         embedding.check(self.card)
+        if len(self._graphs) == 1:
+            return cast(Selecting, self._family).answer(embedding, prompt, self.card, multimask=multimask)
         parts = [
             (chosen, self._decode(embedding, _take(prompt, chosen, length), multimask=multimask))
-            for chosen, length in _chunks(prompt, self._chunk)
+            for chosen, length in _chunks(prompt, self._chunk, cut=padding == "cut")
         ]
         if len(parts) == 1:  # in order as it is: spare the copy
             return parts[0][1]
@@ -110,31 +123,42 @@ class Session:
 
     def _decode(self, embedding: Embedding, prompt: Prompt, *, multimask: bool) -> Masks:
         feeds = self._family.decode_feed(embedding, prompt, self.card)
-        return self._family.masks(self._decoder.run(feeds), embedding.frame, multimask=multimask)
+        return self._family.masks(self._graphs[1].run(feeds), embedding.frame, multimask=multimask)
 
 
-def _open(card: Card, backend: Backend, threads: int | None) -> tuple[Graph, Graph]:
-    """Open encoder and decoder; the weights are read once for both."""
-    weights = store.read_weights(card) if backend.needs_files else {}
-    graphs = []
-    for role in ("encoder", "decoder"):
-        file_name = card.graphs[role]
-        name = file_name.removesuffix(".onnx")
-        if backend.needs_files:
-            onnx, description = store.read_graph(file_name)
-            graph = GraphFile.parse(name, onnx, description)
-        else:
-            graph = GraphFile(name, b"", (), (), {}, 0)
-        graphs.append(backend.open(role, graph, weights=weights, threads=threads))
-    return graphs[0], graphs[1]
+def _open(card: Card, roles: tuple[str, ...], backend: Backend, threads: int | None) -> tuple[Graph, ...]:
+    """Open the graphs of a family's roles; the weights are read once for all."""
+    lacking = [role for role in roles if role not in card.graphs]
+    if lacking:
+        raise CheckpointError(
+            f"expected graphs for {', '.join(roles)} in the card of {card.name}, but it lacks "
+            f"{', '.join(lacking)}; correct the card"
+        )
+    files = [_graph_file(card.graphs[role], real=backend.needs_files) for role in roles]
+    weights = registry.read_weights(card, files) if backend.needs_files else {}
+    return tuple(
+        backend.open(role, file, weights=weights, threads=threads)
+        for role, file in zip(roles, files, strict=True)
+    )
 
 
-def _chunks(prompt: Prompt, size: int) -> Iterator[tuple[NDArray[np.int64], int]]:
-    """Give indices of prompts with the same number of points, at most `size` at a time, and that number."""
+def _graph_file(file_name: str, *, real: bool) -> GraphFile:
+    name = file_name.removesuffix(".onnx")
+    if not real:
+        return GraphFile(name, b"", (), (), {}, 0)
+    onnx, description = store.read_graph(file_name)
+    return GraphFile.parse(name, onnx, description)
+
+
+def _chunks(prompt: Prompt, size: int, *, cut: bool) -> Iterator[tuple[NDArray[np.int64], int]]:
+    """Give indices of prompts with the same number of points, at most `size` at a time, and that number.
+
+    With `cut`, padding points at the end do not count.
+    """
     lengths = np.zeros(len(prompt), np.int64)
     if prompt.labels is not None:
         count = prompt.labels.shape[1]
-        real = prompt.labels != PADDING
+        real = (prompt.labels != PADDING) | (not cut)
         lengths = np.where(real.any(axis=1), count - real[:, ::-1].argmax(axis=1), 0)
     for length in np.unique(lengths):
         alike = np.flatnonzero(lengths == length)

@@ -3,18 +3,21 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from samlet.backends import folding
+from samlet.backends.folding import Recipe
 from samlet.errors import BackendError, CheckpointError
 
 Array = NDArray[Any]
 """Any numpy array; which kind and shape is up to the graph."""
 
 _SHOWN = 5
+_KEYS = {"inputs", "outputs", "initializers", "opset", "checkpoint", "unused", "recipes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,10 @@ class GraphFile:
         outputs: Names of the outputs, in order.
         initializers: Shape of each weight the graph needs, by name.
         opset: ONNX operator set.
+        checkpoint: Shape of each weight that an official file holds for this network, by its official name;
+            it differs from `initializers` where weights are folded at load.
+        unused: Those of `checkpoint` that no answer depends on; a file may leave them out.
+        recipes: How a weight that is not in the file follows from those that are; see `samlet.backends.folding`.
     """
 
     name: str
@@ -36,23 +43,35 @@ class GraphFile:
     outputs: tuple[str, ...]
     initializers: Mapping[str, tuple[int, ...]]
     opset: int
+    checkpoint: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    unused: frozenset[str] = frozenset()
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, name: str, onnx: bytes, description: bytes) -> Self:
         """Read the JSON description that lies beside a graph.
 
         Raises:
-            CheckpointError: The description is no JSON object with inputs, outputs, initializers and opset.
+            CheckpointError: The description is no JSON object with the names and shapes above.
         """
         try:
             fields = json.loads(description)
-            if fields.keys() != {"inputs", "outputs", "initializers", "opset"}:
-                raise ValueError("keys must be inputs, outputs, initializers, opset")
+            if fields.keys() != _KEYS:
+                raise ValueError(f"keys must be {', '.join(sorted(_KEYS))}")
             inputs, outputs = tuple(fields["inputs"]), tuple(fields["outputs"])
-            shapes = {str(key): tuple(map(int, shape)) for key, shape in fields["initializers"].items()}
             if not inputs or not outputs or not all(isinstance(key, str) for key in (*inputs, *outputs)):
                 raise ValueError("inputs and outputs must be lists of names")
-            return cls(name, onnx, inputs, outputs, shapes, int(fields["opset"]))
+            return cls(
+                name,
+                onnx,
+                inputs,
+                outputs,
+                initializers=_shapes(fields["initializers"]),
+                opset=int(fields["opset"]),
+                checkpoint=_shapes(fields["checkpoint"]),
+                unused=frozenset(map(str, fields["unused"])),
+                recipes={str(key): dict(recipe) for key, recipe in fields["recipes"].items()},
+            )
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointError(
                 f"expected the description of the graph {name} as JSON, but it cannot be used ({error}); "
@@ -114,11 +133,12 @@ class Backend(Protocol):
 
 
 def select_weights(graph: GraphFile, weights: Mapping[str, Array]) -> dict[str, Array]:
-    """Give exactly the weights that a graph names, contiguous, after checking that they fit.
+    """Give exactly the weights that a graph names, folded, contiguous, after checking that they fit.
 
     Raises:
         CheckpointError: Some are missing or have another shape; the message lists both sides.
     """
+    weights = folding.derive(graph.recipes, weights)
     missing = sorted(graph.initializers.keys() - weights.keys())
     if missing:
         unexpected = sorted(weights.keys() - graph.initializers.keys())
@@ -162,3 +182,7 @@ def one_line(error: Exception) -> str:
 def _some(names: list[str]) -> str:
     rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return (", ".join(names[:_SHOWN]) or "none") + rest
+
+
+def _shapes(entries: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {str(key): tuple(map(int, shape)) for key, shape in entries.items()}

@@ -1,6 +1,8 @@
 """PyTorch: the reference. It runs the networks of `samlet.nets` themselves, not their exported graphs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,28 +14,51 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def _nano_encoder() -> "nn.Module":
-    from samlet.nets.nano import NanoEncoder
+@dataclass(frozen=True, slots=True)
+class Builder:
+    """How to build the network that a graph was exported from.
 
-    return NanoEncoder()
+    Attributes:
+        module: Module of `samlet.nets` and class in it, with the arguments of its constructor behind.
+        prefix: What stands before the network's own names in a file.
+    """
+
+    module: str
+    prefix: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self) -> "nn.Module":
+        """Make the network with weights that are not yet those of any file."""
+        room, name = self.module.split(":")
+        module: nn.Module = getattr(import_module(f"samlet.nets.{room}"), name)(**self.arguments)
+        return module
 
 
-def _nano_decoder() -> "nn.Module":
-    from samlet.nets.nano import NanoDecoder
-
-    return NanoDecoder()
+def _yolo(size: str, reg_max: int, *, protos: bool) -> Builder:
+    return Builder("yolo_seg:YoloSeg", "", {"size": size, "reg_max": reg_max, "protos": protos})
 
 
-def _sam_decoder() -> "nn.Module":
-    from samlet.nets.mask_decoder import SamDecoder
-
-    return SamDecoder()
-
-
-builders: "dict[str, Callable[[], nn.Module]]" = {
-    "nano_encoder": _nano_encoder,
-    "nano_decoder": _nano_decoder,
-    "sam_decoder": _sam_decoder,
+builders: dict[str, Builder] = {
+    "nano_encoder": Builder("nano:NanoEncoder", "encoder."),
+    "nano_decoder": Builder("nano:NanoDecoder", "decoder."),
+    "sam_decoder": Builder("mask_decoder:SamDecoder", ""),
+    **{
+        f"tiny_vit_{size}_encoder": Builder("tiny_vit:TinyViT", "image_encoder.", {"size": size})
+        for size in ("5m", "11m", "21m")
+    },
+    **{
+        f"vit_{size}_encoder": Builder("vit:SamViT", "image_encoder.", {"size": size})
+        for size in ("b", "l", "h")
+    },
+    **{
+        f"efficientvit_{size}_encoder": Builder(
+            "efficientvit:EfficientViTSam", "image_encoder.", {"size": size}
+        )
+        for size in ("l0", "l1", "l2")
+    },
+    "yolo_seg_s_rm16": _yolo("s", 16, protos=True),
+    "yolo_seg_x_rm26": _yolo("x", 26, protos=True),
+    "object_aware_x_rm26": _yolo("x", 26, protos=False),
 }
 """Graph name to the network it was exported from; the one place to extend for a new network."""
 
@@ -71,8 +96,9 @@ class TorchBackend:
             )
         if threads is not None:
             torch.set_num_threads(threads)
-        module = builders[graph.name]()
-        state = _state_for(module.state_dict(), role, graph.name, weights)
+        builder = builders[graph.name]
+        module = builder.build()
+        state = _state_for(module.state_dict(), builder.prefix, graph, weights)
         module.load_state_dict(
             {key: torch.tensor(np.asarray(array)) for key, array in state.items()}, strict=False
         )
@@ -107,26 +133,25 @@ class _TorchGraph:
 
 
 def _state_for(
-    own: Mapping[str, Any], role: str, name: str, weights: Mapping[str, Array]
+    own: Mapping[str, Any], prefix: str, graph: GraphFile, weights: Mapping[str, Array]
 ) -> dict[str, Array]:
-    """Pick a module's weights by name, with or without the role in front of it ("encoder.neck.deep.bias")."""
+    """Pick a module's weights by their names in the file ("image_encoder.neck.0.weight")."""
     state: dict[str, Array] = {}
     missing: list[str] = []
     for key, tensor in own.items():
-        found = weights.get(key, weights.get(f"{role}.{key}"))
-        if found is None and key.endswith("num_batches_tracked"):
-            continue  # a training counter that inference does not read
+        found = weights.get(prefix + key)
+        if found is None and (prefix + key in graph.unused or key.endswith("num_batches_tracked")):
+            continue  # weights that no answer depends on
         if found is None or tuple(found.shape) != tuple(tensor.shape):
-            missing.append(key)
+            missing.append(prefix + key)
         else:
             state[key] = found
     if missing:
-        used = {*state, *(f"{role}.{key}" for key in state)}
-        unexpected = sorted(weights.keys() - used)
+        unexpected = sorted(weights.keys() - {prefix + key for key in own})
         raise CheckpointError(
-            f"expected {len(own)} weights for {name}, missing or of another shape: {', '.join(missing[:5])} "
-            f"({len(missing)}), unexpected: {', '.join(unexpected[:5]) or 'none'} ({len(unexpected)}); "
-            "use the file that belongs to this model"
+            f"expected {len(own)} weights for {graph.name}, missing or of another shape: "
+            f"{', '.join(missing[:5])} ({len(missing)}), unexpected: {', '.join(unexpected[:5]) or 'none'} "
+            f"({len(unexpected)}); use the file that belongs to this model"
         )
     return state
 

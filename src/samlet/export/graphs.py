@@ -4,26 +4,26 @@
     python -m samlet.export.graphs --check      # exit 1 if a committed graph differs from a fresh one
 
 Each parameter becomes an initializer marked external, under its state-dict name, and without bytes; the backend
-binds arrays to the names at load (docs/adr/0002). Nothing is folded or optimised here: that is the runtime's job,
-once it has the weights.
+binds arrays to the names at load (docs/adr/0002). Networks are exported in their deploy form (`nets/deploy.py`), and
+the contract beside the graph says how its weights follow from an official file's. Everything else is left to the
+runtime's optimiser, once it has the weights.
 """
 
 import argparse
 import json
+import re
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
 import torch
-from torch import nn
 from torch.export import Dim
 
-from samlet.nets.mask_decoder import SamDecoder
-from samlet.nets.nano import NanoDecoder, NanoEncoder
+from samlet.backends.torch import Builder, builders
+from samlet.nets.deploy import Recipe, deploy_
 
 GRAPHS = Path(__file__).parent.parent / "graphs"
 OPSET = 20
@@ -33,25 +33,36 @@ CANCELLED = ("_token_to_image.k_proj.bias",)
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """How one graph is made: its module, example inputs, free axes and names."""
+    """How one graph is made: its network, example inputs, free axes and names."""
 
-    module: Callable[[], nn.Module]
-    prefix: str  # put before the module's own parameter names
+    network: Builder
     inputs: dict[str, tuple[int, ...]]
     axes: dict[str, dict[int, Any]]
     outputs: tuple[str, ...]
 
 
-def _encoder_spec(module: Callable[[], nn.Module], multiple: int) -> GraphSpec:
-    height, width = Dim("h", min=1, max=64), Dim("w", min=1, max=64)
+@dataclass(frozen=True)
+class Exported:
+    """A graph without weights, and what the official file behind it holds."""
+
+    model: onnx.ModelProto
+    checkpoint: dict[str, list[int]]
+    recipes: dict[str, Recipe]
+
+
+def _image_spec(
+    network: Builder, outputs: tuple[str, ...], *, multiple: int, most: int = 64, fixed: int = 0
+) -> GraphSpec:
+    """One picture in: any size in multiples of `multiple`, `most` of them a side, or `fixed` x `fixed` pixels."""
+    if fixed:
+        return GraphSpec(network, {"image": (1, 3, fixed, fixed)}, {}, outputs)
+    height, width = Dim("h", min=1, max=most), Dim("w", min=1, max=most)
     side = 5 * multiple
-    return GraphSpec(
-        module, "encoder.", {"image": (1, 3, side, side + multiple)},
-        {"image": {2: multiple * height, 3: multiple * width}}, ("image_embeddings",),
-    )  # fmt: skip
+    axes = {"image": {2: multiple * height, 3: multiple * width}}
+    return GraphSpec(network, {"image": (1, 3, side, side + multiple)}, axes, outputs)
 
 
-def _decoder_spec(module: Callable[[], nn.Module], prefix: str) -> GraphSpec:
+def _decoder_spec(network: Builder) -> GraphSpec:
     prompts, points = Dim("prompts", min=1, max=4096), Dim("points", min=1, max=2048)
     height, width = Dim("h", min=1, max=128), Dim("w", min=1, max=128)
     inputs = {
@@ -65,22 +76,37 @@ def _decoder_spec(module: Callable[[], nn.Module], prefix: str) -> GraphSpec:
         "mask_input": {0: prompts, 2: 8 * height, 3: 8 * width},
         "has_mask_input": {0: prompts},
     }
-    return GraphSpec(module, prefix, inputs, axes, ("iou_predictions", "low_res_masks"))
+    return GraphSpec(network, inputs, axes, ("iou_predictions", "low_res_masks"))
 
 
 def specs() -> dict[str, GraphSpec]:
     """Every committed graph by file stem."""
-    return {
-        "nano_encoder": _encoder_spec(NanoEncoder, 32),
-        "nano_decoder": _decoder_spec(NanoDecoder, "decoder."),
-        "sam_decoder": _decoder_spec(SamDecoder, ""),
-    }
+    found = {}
+    for stem, network in builders.items():
+        if stem.endswith("_decoder"):
+            found[stem] = _decoder_spec(network)
+        elif stem == "nano_encoder":
+            found[stem] = _image_spec(network, ("image_embeddings",), multiple=32)
+        elif stem.endswith("_encoder"):
+            free = stem.startswith("tiny_vit")  # the others' positions and scales are tied to the square
+            found[stem] = _image_spec(network, ("image_embeddings",), multiple=16, fixed=0 if free else 1024)
+        else:
+            outputs = ("candidates", "protos") if network.arguments["protos"] else ("candidates",)
+            found[stem] = _image_spec(network, outputs, multiple=32)
+    return found
 
 
-def build(spec: GraphSpec) -> onnx.ModelProto:
-    """Export one module and strip its weights."""
+def build(spec: GraphSpec) -> Exported:
+    """Export one network in its deploy form and strip its weights."""
     torch.manual_seed(0)
-    module = spec.module().eval()
+    module, prefix = spec.network.build(), spec.network.prefix
+    checkpoint = {prefix + name: list(tensor.shape) for name, tensor in module.state_dict().items()}
+    recipes = {
+        prefix + name: {
+            key: prefix + value if key in ("conv", "norm", "from") else value for key, value in recipe.items()
+        }
+        for name, recipe in deploy_(module).items()
+    }
     arguments = {name: torch.zeros(shape) for name, shape in spec.inputs.items()}
     axes = {name: spec.axes.get(name) for name in spec.inputs}
     with tempfile.TemporaryDirectory() as folder:
@@ -93,8 +119,8 @@ def build(spec: GraphSpec) -> onnx.ModelProto:
             raise RuntimeError("torch.onnx.export returned no program")
         program.save(path, external_data=False)
         model = onnx.load(path)
-    strip(model, set(module.state_dict()), spec.prefix)
-    return model
+    strip(model, set(module.state_dict()), prefix)
+    return Exported(model, checkpoint, recipes)
 
 
 def strip(model: onnx.ModelProto, parameters: set[str], prefix: str) -> None:
@@ -132,27 +158,51 @@ def strip(model: onnx.ModelProto, parameters: set[str], prefix: str) -> None:
     model.producer_name, model.producer_version = "samlet", ""
 
 
-def contract(model: onnx.ModelProto) -> dict[str, Any]:
+def contract(exported: Exported) -> dict[str, Any]:
     """What a backend must know before it opens the graph: names of inputs, outputs and weights with shapes."""
-    external = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
-    return {
-        "inputs": [v.name for v in model.graph.input],
-        "outputs": [v.name for v in model.graph.output],
-        "initializers": {t.name: list(t.dims) for t in sorted(external, key=lambda t: t.name)},
-        "opset": OPSET,
+    graph = exported.model.graph
+    external = [t for t in graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    initializers = {t.name: list(t.dims) for t in sorted(external, key=lambda t: t.name)}
+    recipes = {name: exported.recipes[name] for name in initializers if name in exported.recipes}
+    read = set(initializers) - set(recipes) | {
+        name for name in exported.checkpoint for recipe in recipes.values() if _reads(recipe, name)
     }
+    unused = {name for name in exported.checkpoint if name not in read and not name.endswith(CANCELLED)}
+    return {
+        "inputs": [v.name for v in graph.input],
+        "outputs": [v.name for v in graph.output],
+        "initializers": initializers,
+        "opset": OPSET,
+        "checkpoint": exported.checkpoint,
+        "unused": sorted(unused),
+        "recipes": recipes,
+    }
+
+
+def _reads(recipe: Recipe, name: str) -> bool:
+    if "from" in recipe:
+        return bool(name == recipe["from"])
+    return name.startswith((recipe["conv"] + ".", recipe["norm"] + ".")) and "num_batches" not in name
+
+
+def to_text(described: dict[str, Any]) -> str:
+    """Lay a contract out with one weight a line, so that a difference shows which weight it is about."""
+    text = json.dumps(described, indent=1, sort_keys=True)
+    return re.sub(r"\[\s+([^][{}]*?)\s+\]", lambda m: "[" + re.sub(r",\s+", ", ", m[1]) + "]", text) + "\n"
 
 
 def main() -> int:
     """Write or check the committed graphs."""
     parser = argparse.ArgumentParser(description="generate the committed weightless graphs")
     parser.add_argument("--check", action="store_true", help="compare instead of writing")
+    parser.add_argument("stems", nargs="*", help="only these graphs (default: all)")
     args = parser.parse_args()
-    differing = []
-    for stem, spec in specs().items():
-        model = build(spec)
+    known, differing = specs(), []
+    for stem, spec in ((stem, known[stem]) for stem in args.stems or known):
+        exported = build(spec)
+        model = exported.model
         data = model.SerializeToString(deterministic=True)
-        text = json.dumps(contract(model), indent=1, sort_keys=True) + "\n"
+        text = to_text(contract(exported))
         for path, content in ((GRAPHS / f"{stem}.onnx", data), (GRAPHS / f"{stem}.json", text.encode())):
             if args.check:
                 if not path.exists() or path.read_bytes() != content:

@@ -1,4 +1,4 @@
-"""What a family of models has to provide: four functions without state, disk or runtime."""
+"""What a family of models has to provide: functions without state, disk or runtime."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -18,9 +18,15 @@ Outputs = Mapping[str, NDArray[Any]]
 
 
 class Family(Protocol):
-    """A module with these functions is a family; `samlet.families.sam` is the model to follow."""
+    """A module with these names is a family; `samlet.families.sam` is the model to follow.
+
+    A family whose prompts only choose among what one network found has one role and, instead of `decode_feed`
+    and `masks`, a function `answer(embedding, prompt, card, *, multimask) -> Masks`; see `Selecting`.
+    """
 
     __name__: str
+    ROLES: tuple[str, ...]
+    """Roles of its graphs: the first makes embeddings; the second, if there is one, answers prompts."""
 
     def feed(self, image: Image, card: Card) -> tuple[Feeds, Frame]:
         """Prepare a picture for the encoder."""
@@ -33,3 +39,10 @@ class Family(Protocol):
 
     def masks(self, outputs: Outputs, frame: Frame, *, multimask: bool) -> Masks:
         """Turn what the decoder gave into masks, in prompt order."""
+
+
+class Selecting(Family, Protocol):
+    """A family with a single network, such as FastSAM: prompts choose among the regions it found."""
+
+    def answer(self, embedding: Embedding, prompt: Prompt, card: Card, *, multimask: bool) -> Masks:
+        """Answer N prompts from the embedding alone, in prompt order."""

@@ -15,6 +15,7 @@ from samlet.image import Image
 from samlet.masks import Masks
 from samlet.prompt import Prompt
 
+ROLES = ("encoder", "decoder")
 _PADDING, _BOX_LOW, _BOX_HIGH = -1, 2, 3
 _TOKENS = 4
 
