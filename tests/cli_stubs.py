@@ -32,7 +32,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Let every model be the fake one, and collect what was asked for."""
     asked: list[Any] = []
 
-    def load(name: str, *, threads: int | None = None) -> Model:
+    def load(name: str, *, decoder: str | None = None, threads: int | None = None) -> Model:
         asked.append((name, threads))
         return fake_model()
 

@@ -186,7 +186,7 @@ def test_registry_knows_names_and_aliases() -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("nanu", "did you mean nano"), ("", "name one of them"), ("../../etc/passwd", "got '../../etc/passwd'")],
+    [("nanu", "did you mean nano"), ("", "`samlet models` lists them"), ("../../etc/passwd", "got '../../etc/passwd'")],
 )
 def test_unknown_names(name: str, message: str) -> None:
     with pytest.raises(UnknownModelError, match=message) as caught:
@@ -209,10 +209,10 @@ def test_a_trained_file_carries_its_card(tmp_path: Path) -> None:
     ("content", "error", "message"),
     [
         (None, ModelError, "cannot be read"),
-        (b"", CheckpointError, "header does not parse"),
-        (b"\xff" * 40, CheckpointError, "header does not parse"),
-        (b"\x02" + b"\0" * 7 + b"[]", CheckpointError, "header does not parse"),
-        (save({"w": np.ones(1, np.float32)}), CheckpointError, "it has none"),
+        (b"", CheckpointError, "it is empty"),
+        (b"\xff" * 40, CheckpointError, "neither a safetensors file nor"),
+        (b"\x02" + b"\0" * 7 + b"[]", CheckpointError, "neither a safetensors file nor"),
+        (save({"w": np.ones(1, np.float32)}), CheckpointError, "found none that samlet knows"),
         (
             save({"w": np.ones(1, np.float32)}, metadata={"samlet.card": "{}"}),
             CheckpointError,

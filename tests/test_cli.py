@@ -270,8 +270,11 @@ def test_models(run: Run) -> None:
     }
     code, out, _ = run("models")
     assert code == 0
-    for name in samlet.models():
-        assert f"{name}\n" in out
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines[1 : lines.index("")]] == samlet.models()
+    code, out, _ = run("models", "nano", "default")
+    assert code == 0
+    assert out.count("nano\n") == 2
     assert "weights licence" in out and "available here" in out
 
 

@@ -58,7 +58,7 @@ def _png_header(width: int, height: int) -> bytes:
 
 def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
     model = fake_model()
-    monkeypatch.setattr(samlet.model, "load", lambda name, *, threads=None: model)
+    monkeypatch.setattr(samlet.model, "load", lambda name, *, decoder=None, threads=None: model)
 
 
 def _refused(
@@ -162,7 +162,7 @@ def test_prompts(
 
 
 OPTIONS = [
-    ((), 2, r"expected a command \(segment, models, evaluate\), got none; see samlet --help"),
+    ((), 2, r"expected a command \(segment, models, fetch, convert, evaluate\), got none; see samlet --help"),
     (("segmnt", "good.png"), 2, "invalid choice: 'segmnt'.*; see samlet --help"),
     (("segment",), 2, "the following arguments are required: PHOTO; see samlet segment --help"),
     (("segment", "good.png", *ONE, "--colour", "red"), 2, "unrecognized arguments: --colour red; see"),
@@ -193,7 +193,7 @@ OPTIONS = [
         7,
         r"make the output folder 'taken.inner', but it failed \(Not a directory\)",
     ),
-    (("models", "nano"), 2, "unrecognized arguments: nano; see samlet --help"),
+    (("models", "nanoo"), 3, r"expected the name of a model, such as nano .*, got 'nanoo'; did you mean nano\?"),
 ]
 
 
@@ -211,12 +211,12 @@ def test_options(
 
 
 MODELS = [
-    ("nanoo", 3, r"expected the name of a model \(.*nano.*\), got 'nanoo'; did you mean nano\?"),
-    ("yolo", 3, r"expected the name of a model \(.*nano.*\), got 'yolo'; name one of them"),
-    ("", 3, r"expected the name of a model \(.*nano.*\), got ''"),
+    ("nanoo", 3, r"expected the name of a model, such as nano .*, got 'nanoo'; did you mean nano\?"),
+    ("yolo", 3, r"expected the name of a model, .*, got 'yolo'; `samlet models` lists them"),
+    ("", 3, r"expected the name of a model, .*, got ''"),
     ("gone.safetensors", 3, r"expected a model file at gone\.safetensors, but it cannot be read"),
-    ("broken.safetensors", 3, r"expected a safetensors file in broken\.safetensors"),
-    ("cardless.safetensors", 3, r"expected a model card in the metadata of cardless\.safetensors"),
+    ("broken.safetensors", 3, r"expected model weights that samlet can read in broken\.safetensors"),
+    ("cardless.safetensors", 3, r"expected the weights of a network in cardless\.safetensors, found none that samlet knows"),
 ]
 
 
@@ -232,7 +232,7 @@ def test_a_broken_model_ends_a_run_of_several_pictures_at_once(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("segment", "good.png", "good.jpg", *ONE, "--model", "broken.safetensors")
-    _refused(capsys, folder, words, 3, "expected a safetensors file")
+    _refused(capsys, folder, words, 3, "expected model weights that samlet can read")
 
 
 def test_a_damaged_built_in_model(
@@ -241,7 +241,7 @@ def test_a_damaged_built_in_model(
     Path("weights.bin").write_bytes(b"damaged")
     card = resolve("nano")
     damaged = replace(card.files[0], path=str(folder / "weights.bin"), size=7)
-    monkeypatch.setattr("samlet.registry.resolve", lambda name: card.with_files(damaged))
+    monkeypatch.setattr("samlet.registry.resolve", lambda name, decoder=None: card.with_files(damaged))
     words = ("segment", "good.png", *ONE)
     _refused(capsys, folder, words, 3, r"expected sha256 .* the file is damaged or another one")
 
@@ -262,7 +262,7 @@ def test_errors_of_the_model(
     error: Exception,
     code: int,
 ) -> None:
-    def load(name: str, *, threads: int | None = None) -> Model:
+    def load(name: str, *, decoder: str | None = None, threads: int | None = None) -> Model:
         raise error
 
     monkeypatch.setattr(samlet.model, "load", load)

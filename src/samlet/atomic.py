@@ -68,7 +68,7 @@ def atomic_write(path: str | Path, data: bytes | str) -> Path:
         # Also on Ctrl-C: after a successful rename there is nothing left to remove.
         with contextlib.suppress(OSError):
             temporary.unlink()
-    _flush_folder(target.parent)
+    flush_folder(target.parent)
     return target
 
 
@@ -86,8 +86,8 @@ def _write_and_flush(path: Path, content: bytes) -> None:
         os.close(descriptor)
 
 
-def _flush_folder(folder: Path) -> None:
-    # The rename itself survives a power cut only once the folder is flushed; Windows cannot open folders.
+def flush_folder(folder: Path) -> None:
+    """Flush a folder: a rename in it survives a power cut only then. Windows cannot open folders, and need not."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

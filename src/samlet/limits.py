@@ -35,3 +35,43 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFileLimits:
+    """Bounds on model files; each lets every published file through with room to spare.
+
+    Attributes:
+        max_bytes: Largest file: SAM's largest has 2.6 GB, and below 4 GiB a zip archive needs no 64-bit field.
+        max_header_bytes: Longest safetensors header: a network of 600 arrays needs 0.1 MB.
+        max_entries: Most entries of a zip archive: one for each tensor and a handful more.
+        max_pickle_bytes: Longest pickle: a whole pickled detector needs 0.2 MB.
+        max_opcodes: Most steps of the pickle machine, copied elements included: a detector needs 60,000.
+            So many take less than 100 MB and about half a second.
+        max_stack: Most values waiting on the machine's stack: writers hand over a thousand pairs at a time.
+        max_marks: Most collections open within each other: modules nest a dozen deep.
+        max_tensors: Most tensors of a file: published ones have fewer than 700.
+        max_dims: Most axes of a tensor: convolutions have four.
+        max_growth: How many times its file's size the arrays may take: float16 becomes float32 (twice), and
+            tensors may share their numbers.
+        max_facts: Most values kept from what stands beside the tensors, such as class names.
+
+    Example:
+        >>> ModelFileLimits().max_dims
+        8
+    """
+
+    max_bytes: int = 4 * 2**30 - 1
+    max_header_bytes: int = 2 * 2**20
+    max_entries: int = 20_000
+    max_pickle_bytes: int = 8 * 2**20
+    max_opcodes: int = 400_000
+    max_stack: int = 20_000
+    max_marks: int = 256
+    max_tensors: int = 10_000
+    max_dims: int = 8
+    max_growth: int = 4
+    max_facts: int = 10_000
+
+
+MODEL_FILE_LIMITS = ModelFileLimits()

@@ -48,6 +48,11 @@ class Model:
         return f"<Model: {self.card.name}>"
 
     @property
+    def session(self) -> Session:
+        """The card on its backend: the door for people who build their own interface on samlet."""
+        return self._session
+
+    @property
     def card(self) -> Card:
         """What the model is, where it comes from and how well it does."""
         return self._session.card
@@ -125,6 +130,7 @@ class Model:
 def load(
     name: str | Path = "nano",
     *,
+    decoder: str | Path | None = None,
     backend: str | Backend = "onnx",
     threads: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
@@ -132,7 +138,10 @@ def load(
     """Load a model.
 
     Args:
-        name: A name that `samlet.models` lists, or the path of a .safetensors file trained with samlet.
+        name: A name that `samlet.models` lists (its weights are downloaded at the first use), or the path of a
+            file: .pt, .pth or .safetensors in the layout of SAM, MobileSAM, EfficientViT-SAM or FastSAM, one
+            trained with samlet, or a .toml card. Nothing in such a file is executed.
+        decoder: File with SAM's prompt encoder and mask decoder, for an encoder that comes without.
         backend: "onnx", "torch" (the reference, needs the extra of that name), or a backend of your own.
         threads: Threads for one run; None lets the runtime decide.
         limits: Bounds on pictures and prompts.
@@ -147,7 +156,7 @@ def load(
         BackendError: The runtime refuses the model.
         InputError: The number of threads is below 1.
     """
-    card = registry.resolve(name)
+    card = registry.resolve(name, decoder=decoder)
     runtime = backends.create(backend) if isinstance(backend, str) else backend
     if not callable(getattr(runtime, "open", None)):
         raise ModelError(

@@ -60,7 +60,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--model",
         default="nano",
         metavar="NAME",
-        help="a name from `samlet models`, or a .safetensors file (default: %(default)s)",
+        help="a name from `samlet models`, or a weights file: .pt, .pth, .safetensors (default: %(default)s)",
+    )
+    group.add_argument(
+        "--decoder",
+        metavar="FILE",
+        help="SAM's prompt encoder and mask decoder, if the model's file holds the encoder alone",
     )
     group.add_argument(
         "--zoom",
@@ -197,7 +202,9 @@ class _Job:
         if self._model is None:
             from samlet import model
 
-            self._model = model.load(self._args.model, threads=self._args.threads)
+            self._model = model.load(
+                self._args.model, decoder=self._args.decoder, threads=self._args.threads
+            )
         return self._model
 
 
