@@ -3,7 +3,7 @@ PYTHON ?= .venv/bin/python
 BIN := $(dir $(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format types layers test parity bench clean
+.PHONY: help setup lint format types layers test parity graphs bench clean
 
 help:  ## list what can be done
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  \033[36m%-8s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test:  ## all tests; those that need torch are skipped without it
 
 parity:  ## only the tests against torch and the reference implementations
 	$(PYTHON) -m pytest -q -m 'torch or parity'
+
+graphs:  ## export the weightless graphs again (needs samlet[export], minutes and 12 GB for ViT-H)
+	PYTHONPATH=src $(PYTHON) -m samlet.export.graphs
 
 bench:  ## speed, side by side with the reference
 	$(PYTHON) -m benchmarks.nano_and_mobilesam

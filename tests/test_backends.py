@@ -215,7 +215,7 @@ class TestTorch:
                 return x @ self.weight + self.bias
 
         monkeypatch.setattr(backend.Builder, "build", lambda self: Affine())
-        monkeypatch.setitem(backend.builders, "affine", backend.Builder("", request.param))
+        monkeypatch.setitem(backend.builders, "affine", backend.Builder("", request.param, ("y",), 1))
 
     @pytest.mark.parametrize("affine", ["", "decoder."], indirect=True)
     def test_agrees_with_onnx(self, affine: None) -> None:

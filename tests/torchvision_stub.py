@@ -9,7 +9,9 @@ import torch
 
 
 def install() -> None:
-    """Declare the operators once per process."""
+    """Declare the operators once per process, however often it is called."""
+    if _KEEP:
+        return
     library = torch.library.Library("torchvision", "DEF")  # must outlive this call
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -29,5 +31,6 @@ def _nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> tor
         kept.append(first)
         low, high = boxes[rest, :2].maximum(boxes[first, :2]), boxes[rest, 2:].minimum(boxes[first, 2:])
         both = (high - low).clamp(min=0).prod(-1)
-        order = rest[both / (area[rest] + area[first] - both) <= iou_threshold]
+        # Written so that nothing over nothing, two boxes without area, is no overlap, as in torchvision.
+        order = rest[~(both / (area[rest] + area[first] - both) > iou_threshold)]
     return torch.stack(kept) if kept else torch.zeros(0, dtype=torch.long)

@@ -1,5 +1,6 @@
 """PyTorch: the reference. It runs the networks of `samlet.nets` themselves, not their exported graphs."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -16,15 +17,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Builder:
-    """How to build the network that a graph was exported from.
+    """How to build the network that a graph was exported from, and how it was exported.
 
     Attributes:
-        module: Module of `samlet.nets` and class in it, with the arguments of its constructor behind.
+        module: Module of `samlet.nets` and class in it, as "module:Class".
         prefix: What stands before the network's own names in a file.
+        outputs: Names of what its forward gives, in order.
+        multiple: What the sides of the picture are multiples of, in pixels; 0 for a mask decoder, which takes
+            an embedding instead.
+        most: Longest side of the picture, in pixels.
+        arguments: Keywords for the constructor.
     """
 
     module: str
     prefix: str
+    outputs: tuple[str, ...]
+    multiple: int
+    most: int = 2048
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self) -> "nn.Module":
@@ -34,33 +43,48 @@ class Builder:
         return module
 
 
+_EMBEDDING = ("image_embeddings",)
+_MASKS = ("iou_predictions", "low_res_masks")
+
+
+def _encoder(module: str, size: str, multiple: int) -> Builder:
+    # SAM's positions end at 1,024 pixels.
+    return Builder(module, "image_encoder.", _EMBEDDING, multiple, most=1024, arguments={"size": size})
+
+
 def _yolo(size: str, reg_max: int, *, protos: bool) -> Builder:
-    return Builder("yolo_seg:YoloSeg", "", {"size": size, "reg_max": reg_max, "protos": protos})
+    outputs = ("candidates", "protos") if protos else ("candidates",)
+    arguments = {"size": size, "reg_max": reg_max, "protos": protos}
+    return Builder("yolo_seg:YoloSeg", "", outputs, 32, arguments=arguments)
 
 
 builders: dict[str, Builder] = {
-    "nano_encoder": Builder("nano:NanoEncoder", "encoder."),
-    "nano_decoder": Builder("nano:NanoDecoder", "decoder."),
-    "sam_decoder": Builder("mask_decoder:SamDecoder", ""),
-    **{
-        f"tiny_vit_{size}_encoder": Builder("tiny_vit:TinyViT", "image_encoder.", {"size": size})
-        for size in ("5m", "11m", "21m")
-    },
-    **{
-        f"vit_{size}_encoder": Builder("vit:SamViT", "image_encoder.", {"size": size})
-        for size in ("b", "l", "h")
-    },
-    **{
-        f"efficientvit_{size}_encoder": Builder(
-            "efficientvit:EfficientViTSam", "image_encoder.", {"size": size}
-        )
-        for size in ("l0", "l1", "l2")
-    },
+    "nano_encoder": Builder("nano:NanoEncoder", "encoder.", _EMBEDDING, 32),
+    "nano_decoder": Builder("nano:NanoDecoder", "decoder.", _MASKS, 0),
+    "sam_decoder": Builder("mask_decoder:SamDecoder", "", _MASKS, 0),
+    "tiny_vit_5m_encoder": _encoder("tiny_vit:TinyViT", "5m", 16),
+    "tiny_vit_11m_encoder": _encoder("tiny_vit:TinyViT", "11m", 16),
+    "tiny_vit_21m_encoder": _encoder("tiny_vit:TinyViT", "21m", 16),
+    "vit_b_encoder": _encoder("vit:SamViT", "b", 16),
+    "vit_l_encoder": _encoder("vit:SamViT", "l", 16),
+    "vit_h_encoder": _encoder("vit:SamViT", "h", 16),
+    "efficientvit_l0_encoder": _encoder("efficientvit:EfficientViTSam", "l0", 64),
+    "efficientvit_l1_encoder": _encoder("efficientvit:EfficientViTSam", "l1", 64),
+    "efficientvit_l2_encoder": _encoder("efficientvit:EfficientViTSam", "l2", 64),
     "yolo_seg_s_rm16": _yolo("s", 16, protos=True),
     "yolo_seg_x_rm26": _yolo("x", 26, protos=True),
     "object_aware_x_rm26": _yolo("x", 26, protos=False),
 }
 """Graph name to the network it was exported from; the one place to extend for a new network."""
+
+_ANY_BINS = re.compile(r"(yolo_seg|object_aware)_([sx])_rm([1-9]\d?)")
+
+
+def builder_of(name: str) -> Builder | None:
+    """Find the network behind a graph's name; a detector's box bins may be any number ("yolo_seg_s_rm20")."""
+    if (detector := _ANY_BINS.fullmatch(name)) and name not in builders:
+        return _yolo(detector[2], int(detector[3]), protos=detector[1] == "yolo_seg")
+    return builders.get(name)
 
 
 class TorchBackend:
@@ -89,14 +113,14 @@ class TorchBackend:
         PyTorch knows only one number of threads for the whole process, so `threads` changes it for everybody.
         """
         torch = _torch()
-        if graph.name not in builders:
+        builder = builder_of(graph.name)
+        if builder is None:
             raise BackendError(
                 f"expected a graph with a network in samlet.nets ({', '.join(builders)}), got {graph.name}; "
                 "use the onnx backend"
             )
         if threads is not None:
             torch.set_num_threads(threads)
-        builder = builders[graph.name]
         module = builder.build()
         state = _state_for(module.state_dict(), builder.prefix, graph, weights)
         module.load_state_dict(

@@ -22,7 +22,7 @@ import onnx
 import torch
 from torch.export import Dim
 
-from samlet.backends.torch import Builder, builders
+from samlet.backends.torch import Builder, builder_of, builders
 from samlet.nets.deploy import Recipe, deploy_
 
 GRAPHS = Path(__file__).parent.parent / "graphs"
@@ -33,12 +33,11 @@ CANCELLED = ("_token_to_image.k_proj.bias",)
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """How one graph is made: its network, example inputs, free axes and names."""
+    """How one graph is made: its network, example inputs and free axes."""
 
     network: Builder
     inputs: dict[str, tuple[int, ...]]
     axes: dict[str, dict[int, Any]]
-    outputs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -50,16 +49,14 @@ class Exported:
     recipes: dict[str, Recipe]
 
 
-def _image_spec(
-    network: Builder, outputs: tuple[str, ...], *, multiple: int, most: int = 64, fixed: int = 0
-) -> GraphSpec:
-    """One picture in: any size in multiples of `multiple`, `most` of them a side, or `fixed` x `fixed` pixels."""
-    if fixed:
-        return GraphSpec(network, {"image": (1, 3, fixed, fixed)}, {}, outputs)
+def _image_spec(network: Builder) -> GraphSpec:
+    """One picture in, whose sides are multiples of the network's stride."""
+    multiple, most = network.multiple, network.most // network.multiple
     height, width = Dim("h", min=1, max=most), Dim("w", min=1, max=most)
-    side = 5 * multiple
+    # The exporter takes a 1 in the example for a law, so there must be several windows of attention each way.
+    side = 320 // multiple * multiple
     axes = {"image": {2: multiple * height, 3: multiple * width}}
-    return GraphSpec(network, {"image": (1, 3, side, side + multiple)}, axes, outputs)
+    return GraphSpec(network, {"image": (1, 3, side, side + multiple)}, axes)
 
 
 def _decoder_spec(network: Builder) -> GraphSpec:
@@ -76,24 +73,12 @@ def _decoder_spec(network: Builder) -> GraphSpec:
         "mask_input": {0: prompts, 2: 8 * height, 3: 8 * width},
         "has_mask_input": {0: prompts},
     }
-    return GraphSpec(network, inputs, axes, ("iou_predictions", "low_res_masks"))
+    return GraphSpec(network, inputs, axes)
 
 
-def specs() -> dict[str, GraphSpec]:
-    """Every committed graph by file stem."""
-    found = {}
-    for stem, network in builders.items():
-        if stem.endswith("_decoder"):
-            found[stem] = _decoder_spec(network)
-        elif stem == "nano_encoder":
-            found[stem] = _image_spec(network, ("image_embeddings",), multiple=32)
-        elif stem.endswith("_encoder"):
-            free = stem.startswith("tiny_vit")  # the others' positions and scales are tied to the square
-            found[stem] = _image_spec(network, ("image_embeddings",), multiple=16, fixed=0 if free else 1024)
-        else:
-            outputs = ("candidates", "protos") if network.arguments["protos"] else ("candidates",)
-            found[stem] = _image_spec(network, outputs, multiple=32)
-    return found
+def spec_of(network: Builder) -> GraphSpec:
+    """Say how the graph of a network is exported."""
+    return _image_spec(network) if network.multiple else _decoder_spec(network)
 
 
 def build(spec: GraphSpec) -> Exported:
@@ -113,7 +98,7 @@ def build(spec: GraphSpec) -> Exported:
         path = Path(folder) / "graph.onnx"
         program = torch.onnx.export(
             module, kwargs=arguments, dynamic_shapes=axes, input_names=list(spec.inputs),
-            output_names=list(spec.outputs), opset_version=OPSET, dynamo=True, optimize=False, verbose=False,
+            output_names=list(spec.network.outputs), opset_version=OPSET, dynamo=True, optimize=False, verbose=False,
         )  # fmt: skip
         if program is None:
             raise RuntimeError("torch.onnx.export returned no program")
@@ -197,9 +182,12 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare instead of writing")
     parser.add_argument("stems", nargs="*", help="only these graphs (default: all)")
     args = parser.parse_args()
-    known, differing = specs(), []
-    for stem, spec in ((stem, known[stem]) for stem in args.stems or known):
-        exported = build(spec)
+    networks = {stem: builder_of(stem) for stem in args.stems or builders}
+    differing = []
+    for stem, network in networks.items():
+        if network is None:
+            parser.error(f"expected graphs of {', '.join(builders)}, got {stem}")
+        exported = build(spec_of(network))
         model = exported.model
         data = model.SerializeToString(deterministic=True)
         text = to_text(contract(exported))
