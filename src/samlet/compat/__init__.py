@@ -1,0 +1,1 @@
+"""Drop-ins: the interfaces of other libraries, on samlet."""
