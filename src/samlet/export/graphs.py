@@ -20,6 +20,7 @@ from typing import Any
 
 import onnx
 import torch
+from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 from torch.export import Dim
 
 from samlet.backends.torch import Builder, builder_of, builders
@@ -102,8 +103,13 @@ def build(spec: GraphSpec) -> Exported:
         )  # fmt: skip
         if program is None:
             raise RuntimeError("torch.onnx.export returned no program")
-        program.save(path, external_data=False)
-        model = onnx.load(path)
+        # Protobuf ends at 2 GiB, so ViT-H's bytes, which nobody will read, go to a file beside.
+        beside = sum(tensor.nbytes for tensor in module.state_dict().values()) > 2**30
+        program.save(path, external_data=beside)
+        model = onnx.load(path, load_external_data=False)
+        for tensor in model.graph.initializer:
+            if tensor.name not in module.state_dict() and uses_external_data(tensor):
+                load_external_data_for_tensor(tensor, folder)
     strip(model, set(module.state_dict()), prefix)
     return Exported(model, checkpoint, recipes)
 
