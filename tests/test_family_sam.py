@@ -88,6 +88,26 @@ def test_points_come_before_the_box_and_ragged_prompts_are_padded() -> None:
     assert feeds["point_coords"][0].tolist() == [[512, 384], [0, 0], [0, 0], [512, 384]]
 
 
+def test_no_points_and_no_box_are_no_tokens() -> None:
+    """SAM adds its padding point only to points; a prompt without any has no tokens, whatever the hint says."""
+    nothing = Prompt(np.zeros((3, 0, 2)), np.zeros((3, 0), np.int64))
+    feeds = sam.decode_feed(view(SAM), nothing, SAM)
+    assert (feeds["point_coords"].shape, feeds["point_labels"].shape) == ((3, 0, 2), (3, 0))
+    assert feeds["has_mask_input"].tolist() == [0, 0, 0]
+    boxed = replace(nothing, boxes=np.array([[0.0, 0.0, 80.0, 60.0]] * 3))
+    assert sam.decode_feed(view(SAM), boxed, SAM)["point_labels"].tolist() == [[2, 3]] * 3
+
+
+def test_a_picture_of_the_networks_scale_goes_onto_the_canvas_as_it_is() -> None:
+    pixels = np.random.default_rng(1).random((3, 5, 3), np.float32) * 255  # between whole numbers, too
+    canvas = sam.on_canvas(pixels, (8, 16), SAM)
+    assert (canvas.shape, canvas.dtype) == ((1, 3, 8, 16), np.float32)
+    for channel, (mean, std) in enumerate(zip(SAM.mean, SAM.std, strict=True)):
+        np.testing.assert_allclose(canvas[0, channel, :3, :5], (pixels[..., channel] - mean) / std, atol=1e-5)
+    assert not canvas[:, :, 3:].any()
+    assert not canvas[:, :, :, 5:].any()
+
+
 @pytest.mark.parametrize(
     ("card", "hw", "embedding_hw", "grid_hw"),
     [

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _KEY = "samlet.embedding"
 _FORMAT = 1
 _FIELDS = {"format", "frame", "model", "digest"}
+_BOX_AND_SCORE = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +31,8 @@ class Embedding:
     """The expensive half of the work for one picture.
 
     Attributes:
-        arrays: Named float32 arrays, read-only; "image_embeddings" is (1, C, h, w) on the network's grid.
+        arrays: Named float32 arrays, read-only; "image_embeddings" is (1, C, h, w) on the network's grid. A detector
+            gives "candidates" (M, 5 + K) instead, and with masks also "protos" (K, h, w).
         frame: How the picture's pixels map to the network's.
         model: Name of the model that made it.
         digest: Digest of that model's card; only a model with the same digest can read the arrays.
@@ -47,6 +49,9 @@ class Embedding:
     model: str
     digest: str
     image: "Image | None" = field(default=None, repr=False)
+    # What a family worked out from the arrays and wants again for the next prompt, by name; never copied or saved.
+    # Threads that meet here do the work twice, no harm.
+    derived: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Freeze the arrays, because many prompts and threads share them."""
@@ -147,23 +152,39 @@ def _check_frame(frame: Frame, limits: Limits) -> None:
         raise ValueError(f"sizes must be whole numbers from 1 to {limits.max_side:,}")
     if frame.image_hw[0] * frame.image_hw[1] > limits.max_pixels:
         raise ValueError(f"the picture may have {limits.max_pixels:,} pixels at most")
-    if frame.scaled_hw[0] > frame.canvas_hw[0] or frame.scaled_hw[1] > frame.canvas_hw[1]:
+    if not frame.fits():
         raise ValueError("the scaled picture is larger than its canvas")
 
 
 def _check_arrays(arrays: Mapping[str, NDArray[Any]], frame: Frame) -> None:
     """Refuse arrays that the decoder could not have got from an encoder."""
-    if "image_embeddings" not in arrays:
+    if not arrays.keys() & {"image_embeddings", "candidates"}:
         raise ValueError("it has no image_embeddings")
     for name, array in arrays.items():
         if array.dtype != np.float32 or not np.isfinite(array).all():
             raise ValueError(f"{name} must be finite float32 numbers")
-    main = arrays["image_embeddings"]
-    if main.ndim != 4 or main.shape[0] != 1 or 0 in main.shape:
-        raise ValueError(f"image_embeddings must have the shape (1, C, h, w), not {main.shape}")
-    (height, width), (canvas_h, canvas_w) = main.shape[2:], frame.canvas_hw
+    if "image_embeddings" in arrays:
+        main = arrays["image_embeddings"]
+        if main.ndim != 4 or main.shape[0] != 1 or 0 in main.shape:
+            raise ValueError(f"image_embeddings must have the shape (1, C, h, w), not {main.shape}")
+        _check_grid("image_embeddings", main.shape, frame)
+    if "candidates" in arrays:
+        _check_detections(arrays["candidates"], arrays.get("protos"), frame)
+
+
+def _check_detections(rows: NDArray[Any], protos: NDArray[Any] | None, frame: Frame) -> None:
+    if rows.ndim != 2 or rows.shape[1] < _BOX_AND_SCORE:
+        raise ValueError(f"candidates must have the shape (M, 5 + K), not {rows.shape}")
+    if protos is not None:
+        if protos.ndim != 3 or 0 in protos.shape or len(protos) != rows.shape[1] - _BOX_AND_SCORE:
+            raise ValueError(f"protos must have the shape (K, h, w), not {protos.shape}")
+        _check_grid("protos", protos.shape, frame)
+
+
+def _check_grid(name: str, shape: tuple[int, ...], frame: Frame) -> None:
+    (height, width), (canvas_h, canvas_w) = shape[-2:], frame.canvas_hw
     if canvas_h % height or canvas_w % width or canvas_h // height != canvas_w // width:
-        raise ValueError(f"image_embeddings {main.shape} do not fit the canvas {frame.canvas_hw}")
+        raise ValueError(f"{name} {shape} do not fit the canvas {frame.canvas_hw}")
 
 
 def _unreadable(path: str | PathLike[str], error: Exception) -> EmbeddingError:

@@ -24,16 +24,19 @@ class Frame:
     Attributes:
         image_hw: Size of the original picture, in pixels.
         scaled_hw: Size of the picture inside the network's input, in pixels.
-        canvas_hw: Size of the network's input, padded to the right and at the bottom, in pixels.
+        canvas_hw: Size of the network's input, padding included, in pixels.
+        offset_yx: Where the scaled picture begins in the network's input, in pixels; SAM pads to the right and
+            at the bottom only, so that it begins at (0, 0).
 
     Example:
-        >>> Frame.fit((720, 1280), 1024)
-        Frame(image_hw=(720, 1280), scaled_hw=(576, 1024), canvas_hw=(1024, 1024))
+        >>> Frame.fit((720, 1280), 1024).canvas_hw
+        (1024, 1024)
     """
 
     image_hw: tuple[int, int]
     scaled_hw: tuple[int, int]
     canvas_hw: tuple[int, int]
+    offset_yx: tuple[int, int] = (0, 0)
 
     @classmethod
     def fit(cls, image_hw: tuple[int, int], target: int, *, multiple: int | None = None) -> Self:
@@ -57,12 +60,7 @@ class Frame:
             >>> Frame.fit((1, 5000), 1024).scaled_hw
             (1, 1024)
         """
-        height, width = (int(side) for side in image_hw)
-        if min(height, width, target) < 1 or (multiple is not None and multiple < 1):
-            raise InputError(
-                f"expected picture sides, target and multiple of at least 1, got a picture of"
-                f" {height} x {width}, target {target} and multiple {multiple}; pass positive sizes"
-            )
+        height, width = _checked_sizes(image_hw, target, multiple)
         scale = target / max(height, width)
         # SAM's rounding gives 0 for a side 2,048 times shorter than the other one: never less than one pixel.
         scaled_hw = (max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5)))
@@ -71,6 +69,36 @@ class Frame:
         else:
             canvas_hw = (-(-scaled_hw[0] // multiple) * multiple, -(-scaled_hw[1] // multiple) * multiple)
         return cls((height, width), scaled_hw, canvas_hw)
+
+    @classmethod
+    def letterbox(cls, image_hw: tuple[int, int], target: int, *, multiple: int | None = None) -> Self:
+        """Scale the longest side to `target` and put the picture in the middle, as the YOLO family does.
+
+        Sides are rounded half to even; of an odd number of padding pixels the larger half comes after the picture.
+
+        Args:
+            image_hw: Size of the picture, each side at least 1.
+            target: Length of the longest side in the network's input, at least 1.
+            multiple: None for a square canvas; else only as much padding as makes the sides differ from `target`
+                by a multiple of this.
+
+        Returns:
+            The frame of that picture.
+
+        Raises:
+            InputError: A side, the target or the multiple is below 1.
+
+        Example:
+            >>> frame = Frame.letterbox((427, 640), 1024, multiple=32)
+            >>> frame.scaled_hw, frame.canvas_hw, frame.offset_yx
+            ((683, 1024), (704, 1024), (10, 0))
+        """
+        height, width = _checked_sizes(image_hw, target, multiple)
+        scale = min(target / height, target / width)
+        scaled_hw = (max(1, round(height * scale)), max(1, round(width * scale)))
+        spare = [target - side if multiple is None else (target - side) % multiple for side in scaled_hw]
+        canvas_hw = (scaled_hw[0] + spare[0], scaled_hw[1] + spare[1])
+        return cls((height, width), scaled_hw, canvas_hw, (spare[0] // 2, spare[1] // 2))
 
     def to_model_points(self, points_xy: ArrayLike) -> NDArray[np.float32]:
         """Map points from picture pixels to model pixels.
@@ -88,7 +116,8 @@ class Frame:
             >>> Frame.fit((720, 1280), 1024).to_model_points([640, 360]).tolist()
             [512.0, 288.0]
         """
-        return (_last_axis(points_xy, 2, "points") * self._scale_xy()).astype(np.float32)
+        points = _last_axis(points_xy, 2, "points") * self._scale_xy() + self._offset_xy()
+        return points.astype(np.float32)
 
     def to_image_points(self, points_xy: ArrayLike) -> NDArray[np.float64]:
         """Map points from model pixels to picture pixels, the inverse of `to_model_points`.
@@ -106,7 +135,7 @@ class Frame:
             >>> Frame.fit((720, 1280), 1024).to_image_points([512, 288]).tolist()
             [640.0, 360.0]
         """
-        return _last_axis(points_xy, 2, "points") / self._scale_xy()
+        return (_last_axis(points_xy, 2, "points") - self._offset_xy()) / self._scale_xy()
 
     def to_model_boxes(self, boxes_xyxy: ArrayLike) -> NDArray[np.float32]:
         """Map boxes from picture pixels to model pixels.
@@ -124,7 +153,8 @@ class Frame:
             >>> Frame.fit((720, 1280), 1024).to_model_boxes([0, 0, 1280, 720]).tolist()
             [0.0, 0.0, 1024.0, 576.0]
         """
-        return (_last_axis(boxes_xyxy, 4, "boxes") * np.tile(self._scale_xy(), 2)).astype(np.float32)
+        boxes = _last_axis(boxes_xyxy, 4, "boxes") * np.tile(self._scale_xy(), 2)
+        return (boxes + np.tile(self._offset_xy(), 2)).astype(np.float32)
 
     def to_image_boxes(self, boxes_xyxy: ArrayLike) -> NDArray[np.float64]:
         """Map boxes from model pixels to picture pixels, the inverse of `to_model_boxes`.
@@ -142,13 +172,14 @@ class Frame:
             >>> Frame.fit((720, 1280), 1024).to_image_boxes([0, 0, 1024, 576]).tolist()
             [0.0, 0.0, 1280.0, 720.0]
         """
-        return _last_axis(boxes_xyxy, 4, "boxes") / np.tile(self._scale_xy(), 2)
+        boxes = _last_axis(boxes_xyxy, 4, "boxes") - np.tile(self._offset_xy(), 2)
+        return boxes / np.tile(self._scale_xy(), 2)
 
     def to_dict(self) -> dict[str, list[int]]:
         """Give the frame as lists of integers, ready for JSON.
 
         Returns:
-            The three sizes by name.
+            The three sizes by name, and the offset unless it is (0, 0).
 
         Example:
             >>> Frame.fit((2, 4), 8).to_dict()
@@ -158,6 +189,7 @@ class Frame:
             "image_hw": list(self.image_hw),
             "scaled_hw": list(self.scaled_hw),
             "canvas_hw": list(self.canvas_hw),
+            **({"offset_yx": list(self.offset_yx)} if any(self.offset_yx) else {}),
         }
 
     @classmethod
@@ -165,7 +197,7 @@ class Frame:
         """Read what `to_dict` gave.
 
         Args:
-            data: The three sizes by name, each two positive integers.
+            data: The three sizes by name, each two positive integers, and possibly the offset.
 
         Returns:
             The frame.
@@ -178,18 +210,33 @@ class Frame:
             (8, 8)
         """
         image_hw, scaled_hw, canvas_hw = (_size_of(data, k) for k in ("image_hw", "scaled_hw", "canvas_hw"))
-        if scaled_hw[0] > canvas_hw[0] or scaled_hw[1] > canvas_hw[1]:
+        offset_yx = _size_of(data, "offset_yx", at_least=0) if "offset_yx" in data else (0, 0)
+        frame = cls(image_hw, scaled_hw, canvas_hw, offset_yx)
+        if not frame.fits():
             raise InputError(
-                f"expected a frame whose scaled_hw fits into its canvas_hw, got {scaled_hw} in {canvas_hw};"
-                " make the frame again with Frame.fit"
+                f"expected a frame whose scaled_hw fits into its canvas_hw, got {scaled_hw} in {canvas_hw}"
+                f" from {offset_yx} on; make the frame again with Frame.fit"
             )
-        return cls(image_hw, scaled_hw, canvas_hw)
+        return frame
+
+    def fits(self) -> bool:
+        """Tell whether the scaled picture lies inside the network's input.
+
+        Example:
+            >>> Frame((2, 2), (4, 4), (4, 4), (1, 0)).fits()
+            False
+        """
+        sides = zip(self.offset_yx, self.scaled_hw, self.canvas_hw, strict=True)
+        return all(start >= 0 and start + side <= canvas for start, side, canvas in sides)
 
     def _scale_xy(self) -> NDArray[np.float64]:
         # Each axis has its own factor, because each side was rounded on its own.
         return np.array(
             [self.scaled_hw[1] / self.image_hw[1], self.scaled_hw[0] / self.image_hw[0]], dtype=np.float64
         )
+
+    def _offset_xy(self) -> NDArray[np.float64]:
+        return np.array(self.offset_yx[::-1], dtype=np.float64)
 
 
 def box_iou(boxes_a: ArrayLike, boxes_b: ArrayLike) -> NDArray[np.float64]:
@@ -285,6 +332,8 @@ def resize_bilinear(
     out_hw: tuple[int, int],
     *,
     region_hw: tuple[float, float] | None = None,
+    region_yx: tuple[float, float] = (0.0, 0.0),
+    window: tuple[slice, slice] | None = None,
 ) -> NDArray[np.float32]:
     """Resize maps with two taps a side, pixel centres at one half, edges repeated, and no antialiasing.
 
@@ -294,11 +343,13 @@ def resize_bilinear(
     Args:
         logits: (N, h, w).
         out_hw: Size (H, W) of the result.
-        region_hw: The part of the input, from its top-left corner and in cells (may be fractional), that maps
-            onto the result; None for all of it.
+        region_hw: The part of the input, in cells (may be fractional), that maps onto the result; None for all
+            of it.
+        region_yx: Where that part begins, in cells (may be fractional).
+        window: Rows and columns of the result that are wanted; None for all of it.
 
     Returns:
-        (N, H, W), a new array.
+        (N, H, W), a new array; the window of it if there is one.
 
     Raises:
         InputError: The input is not (N, h, w), a size is below 1, or the region is not inside the input.
@@ -313,15 +364,22 @@ def resize_bilinear(
     if maps.ndim != 3 or min(maps.shape[1:]) < 1:
         raise InputError(f"expected maps of shape (N, h, w), got {maps.shape}; add or drop an axis")
     height, width = int(out_hw[0]), int(out_hw[1])
-    region_h, region_w = region_hw if region_hw is not None else maps.shape[1:]
-    if min(height, width) < 1 or not (0 < region_h <= maps.shape[1] and 0 < region_w <= maps.shape[2]):
+    region = region_hw if region_hw is not None else maps.shape[1:]
+    parts = list(zip(region_yx, region, maps.shape[1:], strict=True))
+    if min(height, width) < 1 or not all(0 <= y and 0 < h and y + h <= cells for y, h, cells in parts):
         raise InputError(
             "expected an output size of at least 1 x 1 and a region inside the input of"
             f" {maps.shape[1]} x {maps.shape[2]}, got output {height} x {width} and region"
-            f" {region_h} x {region_w}; correct the sizes"
+            f" {region[0]} x {region[1]}; correct the sizes"
         )
-    rows, row_part = _taps(height, region_h, maps.shape[1])
-    columns, column_part = _taps(width, region_w, maps.shape[2])
+    rows, row_part = _taps(height, *parts[0])
+    columns, column_part = _taps(width, *parts[1])
+    if window is not None:
+        rows, row_part = rows[window[0]], row_part[window[0]]
+        columns, column_part = columns[window[1]], column_part[window[1]]
+        height, width = len(rows), len(columns)
+    if not height or not width:
+        return np.empty((len(maps), height, width), dtype=np.float32)
     out = np.empty((len(maps), height, width), dtype=np.float32)
     step = max(1, _RESIZE_BLOCK_BYTES // (4 * width))
     scratch = np.empty((min(step, height), width), dtype=np.float32)
@@ -350,9 +408,11 @@ def _mix_columns(
     return mixed
 
 
-def _taps(size: int, region: float, cells: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _taps(
+    size: int, start: float, region: float, cells: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """For each output pixel of one axis: the lower cell, and how far (0 to 1) towards the next one."""
-    where = (np.arange(size, dtype=np.float64) + 0.5) * (region / size) - 0.5
+    where = (np.arange(size, dtype=np.float64) + 0.5) * (region / size) + (start - 0.5)
     where = np.clip(where, 0.0, cells - 1)
     lower = where.astype(np.int64)
     return lower, (where - lower).astype(np.float32)
@@ -402,13 +462,23 @@ def _last_axis(values: ArrayLike, length: int, noun: str) -> NDArray[np.float64]
     return array
 
 
-def _size_of(data: Mapping[str, Any], key: str) -> tuple[int, int]:
+def _checked_sizes(image_hw: tuple[int, int], target: int, multiple: int | None) -> tuple[int, int]:
+    height, width = (int(side) for side in image_hw)
+    if min(height, width, target) < 1 or (multiple is not None and multiple < 1):
+        raise InputError(
+            f"expected picture sides, target and multiple of at least 1, got a picture of"
+            f" {height} x {width}, target {target} and multiple {multiple}; pass positive sizes"
+        )
+    return height, width
+
+
+def _size_of(data: Mapping[str, Any], key: str, *, at_least: int = 1) -> tuple[int, int]:
     value = data.get(key)
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise InputError(
             f"expected {key} as two integers, got {value!r}; make the frame again with Frame.fit"
         )
     height, width = value
-    if not all(isinstance(side, int) and not isinstance(side, bool) and side >= 1 for side in value):
+    if not all(isinstance(side, int) and not isinstance(side, bool) and side >= at_least for side in value):
         raise InputError(f"expected {key} as two positive integers, got {value!r}; make the frame again")
     return int(height), int(width)

@@ -211,7 +211,7 @@ def _base_card(found: "checkpoint.Identity", path: Path) -> Card:
         stem = f"{found.architecture}_rm{found.reg_max}"
     graph = f"{stem}.onnx"
     for card in cards().values():
-        if graph in card.graphs.values() and all(file.role == "weights" for file in card.files):
+        if graph in card.graphs.values() and all(file.role in ("weights", "network") for file in card.files):
             return card
     if found.architecture.startswith("tiny_vit"):  # sizes that nobody published, but samlet trains
         base = cards()["mobile_sam"]

@@ -1,6 +1,7 @@
 """A card on a backend: pictures become embeddings, prompts become masks, nothing is remembered."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -12,7 +13,8 @@ from samlet.card import Card
 from samlet.embedding import Embedding
 from samlet.errors import CheckpointError, InputError
 from samlet.families import family
-from samlet.families.base import Selecting
+from samlet.families.base import Feeds, Selecting
+from samlet.geometry import Frame
 from samlet.image import Image
 from samlet.masks import Masks
 from samlet.prompt import PADDING, Prompt
@@ -71,10 +73,20 @@ class Session:
             BackendError: The runtime failed.
         """
         feeds, frame = self._family.feed(image, self.card)
+        return replace(self.encode(feeds, frame), image=image)
+
+    def encode(self, feeds: Feeds, frame: Frame) -> Embedding:
+        """Embed what the caller prepared for the network itself, as users of SAM's tensors do.
+
+        Args:
+            feeds: What the family's `feed` would have made.
+            frame: How the picture lies in it.
+
+        Raises:
+            BackendError: The feeds do not fit the network, or the runtime failed.
+        """
         arrays = self._family.embedding_arrays(self._graphs[0].run(feeds), self.card)
-        return Embedding(
-            arrays=arrays, frame=frame, model=self.card.name, digest=self.card.digest, image=image
-        )
+        return Embedding(arrays=arrays, frame=frame, model=self.card.name, digest=self.card.digest)
 
     def segment(
         self,
@@ -156,7 +168,7 @@ def _chunks(prompt: Prompt, size: int, *, cut: bool) -> Iterator[tuple[NDArray[n
     With `cut`, padding points at the end do not count.
     """
     lengths = np.zeros(len(prompt), np.int64)
-    if prompt.labels is not None:
+    if prompt.labels is not None and prompt.labels.size:
         count = prompt.labels.shape[1]
         real = (prompt.labels != PADDING) | (not cut)
         lengths = np.where(real.any(axis=1), count - real[:, ::-1].argmax(axis=1), 0)
@@ -175,6 +187,6 @@ def _take(prompt: Prompt, chosen: NDArray[np.int64], length: int) -> Prompt:
     points, labels = rows(prompt.points), rows(prompt.labels)
     if points is not None and labels is not None:
         points, labels = points[:, :length], labels[:, :length]
-    if length == 0:
+    if length == 0 and prompt.boxes is not None:
         points = labels = None
     return Prompt(points=points, labels=labels, boxes=rows(prompt.boxes), hint=rows(prompt.hint))

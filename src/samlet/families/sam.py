@@ -3,6 +3,8 @@
 The +0.5 that moves a pixel's corner to its centre happens inside the decoder's graph, as in SAM's own export.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,12 +33,25 @@ def feed(image: Image, card: Card) -> tuple[Feeds, Frame]:
         {"image": (1, 3, H, W) float32}, H and W being the canvas, and the frame.
     """
     frame = Frame.fit(image.hw, card.side, multiple=None if card.pad == "square" else int(card.pad))
-    scaled = image.resized(frame.scaled_hw)  # (h, w, 3) uint8
-    height, width = frame.scaled_hw
-    canvas = np.zeros((1, 3, *frame.canvas_hw), np.float32)
+    return {"image": on_canvas(image.resized(frame.scaled_hw), frame.canvas_hw, card)}, frame
+
+
+def on_canvas(scaled: NDArray[Any], canvas_hw: tuple[int, int], card: Card) -> NDArray[np.float32]:
+    """Normalise a picture that already has the network's scale, and pad it to the right and at the bottom.
+
+    Args:
+        scaled: (h, w, 3) RGB, 0 to 255, whole numbers or not; it fits into the canvas.
+        canvas_hw: Size of the canvas, in pixels.
+        card: Says mean and std.
+
+    Returns:
+        (1, 3, H, W), zeros in the padding.
+    """
+    height, width = scaled.shape[:2]
+    canvas = np.zeros((1, 3, *canvas_hw), np.float32)
     mean, std = np.array(card.mean, np.float32), np.array(card.std, np.float32)
     canvas[0, :, :height, :width] = ((scaled - mean) / std).transpose(2, 0, 1)
-    return {"image": canvas}, frame
+    return canvas
 
 
 def embedding_arrays(outputs: Outputs, card: Card) -> Feeds:
@@ -69,7 +84,7 @@ def decode_feed(embedding: Embedding, prompt: Prompt, card: Card) -> Feeds:
         image_embeddings (1, C, h, w), point_coords (N, K, 2) in canvas pixels, point_labels (N, K) with -1
         for padding, 0 background, 1 foreground, 2 and 3 for the corners of a box, mask_input (N, 1, 4h, 4w)
         and has_mask_input (N,); all float32. Without boxes each prompt ends in a padding point, as SAM
-        demands.
+        demands; a prompt without points and boxes, points (N, 0, 2), has none at all (K = 0), as in SAM.
 
     Raises:
         PromptError: The hint is not on the grid of this picture's low-res logits.
@@ -132,6 +147,8 @@ def _points(prompt: Prompt, frame: Frame) -> tuple[NDArray[np.float32], NDArray[
     count = len(prompt)
     coords, labels = [], []
     if prompt.points is not None and prompt.labels is not None:
+        if prompt.boxes is None and not prompt.labels.size:
+            return np.zeros((count, 0, 2), np.float32), np.zeros((count, 0), np.float32)
         coords.append(frame.to_model_points(prompt.points))
         labels.append(prompt.labels.astype(np.float32))
     if prompt.boxes is not None:
