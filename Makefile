@@ -3,10 +3,10 @@ PYTHON ?= .venv/bin/python
 BIN := $(dir $(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format types layers test parity graphs bench clean
+.PHONY: help setup lint format types layers test parity parity-quick graphs bench clean
 
 help:  ## list what can be done
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  \033[36m%-8s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## make .venv with everything for development except torch
 	python3 -m venv .venv
@@ -29,8 +29,14 @@ layers:  ## who may import whom
 test:  ## all tests; those that need torch are skipped without it
 	$(PYTHON) -m pytest -q
 
-parity:  ## only the tests against torch and the reference implementations
+parity-quick:  ## the part of the tests against torch and the reference implementations that CI runs
 	$(PYTHON) -m pytest -q -m 'torch or parity'
+
+parity:  ## all of it, on 30 pictures and with every graph exported again; writes docs/parity.md (half an hour)
+	rm -f parity.jsonl
+	SAMLET_PARITY=all SAMLET_PARITY_TABLE=parity.jsonl $(PYTHON) -m pytest -q -m 'torch or parity'
+	$(PYTHON) -m tests.parity_table parity.jsonl > docs/parity.md
+	rm -f parity.jsonl
 
 graphs:  ## export the weightless graphs again (needs samlet[export], minutes and 12 GB for ViT-H)
 	PYTHONPATH=src $(PYTHON) -m samlet.export.graphs

@@ -4,6 +4,7 @@ The references come from PyPI: `mobilesam-mirror`, `segment-anything-py`, and ti
 """
 
 import importlib.util
+import os
 import warnings
 from dataclasses import replace
 from functools import partial
@@ -26,6 +27,7 @@ from samlet.nets.tiny_vit import TinyViT
 from samlet.nets.vit import SIZES, SamViT
 from tests import torchvision_stub
 from tests.net_checks import fit_norms_
+from tests.parity_table import record
 
 torchvision_stub.install()
 with warnings.catch_warnings():
@@ -67,9 +69,13 @@ def test_tiny_vit_equals_the_original():
     original.eval()  # only now: the original caches its biases here
     image = torch.randn(1, 3, 1024, 1024)
     wanted = original(image)
-    assert distance(ours(image), wanted) <= 1e-4
+    part, trained = "Encoders: embeddings", distance(ours(image), wanted)
+    record({"part": part, "name": "TinyViT-5M, 1024 x 1024", "difference": float(trained)})
+    assert trained <= 1e-4
     deploy_(ours)
-    assert distance(ours(image), wanted) <= 1e-4
+    deployed = distance(ours(image), wanted)
+    record({"part": part, "name": "TinyViT-5M, deploy form, 1024 x 1024", "difference": float(deployed)})
+    assert deployed <= 1e-4
 
 
 @pytest.mark.parametrize("size", TINY_SIZES)
@@ -111,6 +117,8 @@ VITS = {
     "l": (replace(SIZES["l"], depth=2, global_blocks=(1,)), 512),
     "h": (replace(SIZES["h"], depth=2, global_blocks=(1,)), 512),
 }
+if os.environ.get("SAMLET_PARITY") == "all":  # minutes, and 10 GB for the last
+    VITS |= {f"{size}, whole": (SIZES[size], 1024) for size in ("b", "l", "h")}
 
 
 @pytest.mark.parametrize("case", VITS)
@@ -119,4 +127,7 @@ def test_vit_equals_the_original(case):
     size, side = VITS[case]
     ours, original = vit_pair(size, side)
     image = torch.randn(1, 3, side, side)
-    assert distance(ours(image), original(image)) <= 1e-4
+    difference = distance(ours(image), original(image))
+    name = f"ViT-{case}, {size.depth} blocks, {side} x {side}"
+    record({"part": "Encoders: embeddings", "name": name, "difference": float(difference)})
+    assert difference <= 1e-4

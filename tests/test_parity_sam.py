@@ -16,6 +16,7 @@ import torch
 
 from samlet.nets.mask_decoder import SamDecoder
 from tests import torchvision_stub
+from tests.parity_table import record
 
 torchvision_stub.install()
 with warnings.catch_warnings():
@@ -88,5 +89,8 @@ def test_decoder_equals_the_original(pair, case):
     iou, masks = ours(embedding, coords, marks, hint_in, torch.full((count,), float(with_hint)))
     spread = wanted[0].std()
     assert spread > 0.01  # a comparison of two constants would prove nothing
-    assert (masks - wanted[0]).abs().max() / spread <= 1e-4
-    assert (iou - wanted[1]).abs().max() / wanted[1].std() <= 1e-4
+    logits = float((masks - wanted[0]).abs().max() / spread)
+    scores = float((iou - wanted[1]).abs().max() / wanted[1].std())
+    record({"part": "Decoder: logits and scores", "name": case, "logits": logits, "scores": scores})
+    assert logits <= 1e-4
+    assert scores <= 1e-4
