@@ -12,7 +12,7 @@ from samlet.geometry import Frame
 from samlet.image import Image
 from samlet.masks.logits import Masks
 from samlet.prompt import Prompt
-from samlet.rle import Rle, rle_to_mask
+from samlet.rle import Rle, rle_area, rle_to_bbox, rle_to_mask
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -121,6 +121,13 @@ class StoredMasks(Masks):
     def hint(self) -> NDArray[np.float32]:
         """Refuse: these masks have no logits."""
         raise self._no_logits("hint")
+
+    def _measure(self) -> None:
+        """Boxes and areas straight from the run lengths, which is a thousandth of the work of decoding them."""
+        if "areas" not in self._made:
+            xywh = np.array([rle_to_bbox(rle) for rle in self.rles], np.int64).reshape(-1, 4)
+            self._keep("boxes", np.concatenate((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]), axis=1))
+            self._keep("areas", np.array([rle_area(rle) for rle in self.rles], np.int64))
 
     def _decoded(self) -> Iterator[NDArray[np.bool_]]:
         return (rle_to_mask(rle) for rle in self.rles)
