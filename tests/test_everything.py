@@ -215,14 +215,26 @@ def test_a_threshold_out_of_range_is_refused():
 
 
 def test_the_modes_agree_on_a_photograph(sample):
-    """nano on the cup of coffee: measured on 32 x 32 clicks in docs/explanation/everything.md, here on 12 x 12."""
+    """nano on the cup of coffee: measured on 32 x 32 clicks in docs/explanation/everything.md, here on 8 x 8."""
     import samlet
 
     session = samlet.load(threads=1).session
     view = session.embed(Image.load(sample("coffee")))
-    grid = Grid(12, pred_iou_thresh=0.2, stability_score_thresh=0.6)
+    decode, answers = session.segment, {}
+
+    def remembered(
+        embedding, prompt, **options
+    ):  # both modes ask the same, so the network need answer only once
+        key = prompt.points.tobytes()
+        if key not in answers:
+            answers[key] = decode(embedding, prompt, **options)
+        return answers[key]
+
+    session.segment = remembered
+    grid = Grid(8, pred_iou_thresh=0.2, stability_score_thresh=0.5)
     fast, exact = (everything(session, view, grid, mode=mode) for mode in ("fast", "exact"))
-    assert min(len(fast), len(exact)) >= 20
+    assert len(answers) == 4
+    assert min(len(fast), len(exact)) >= 15
     overlaps = np.array([[mask_iou(one, other) for other in fast.masks] for one in exact.masks])
     assert (overlaps.max(axis=1) >= 0.95).mean() >= 0.85
     assert (overlaps.max(axis=0) >= 0.95).mean() >= 0.85

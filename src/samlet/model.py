@@ -1,8 +1,9 @@
 """What `samlet.load()` hands out: a session with pictures and prompts in the forms that people have them."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image as PillowImage
@@ -19,6 +20,12 @@ from samlet.prompt import Prompt
 from samlet.session import Session
 from samlet.zoom import second_look
 
+if TYPE_CHECKING:
+    from samlet.everything import Grid, Objects
+    from samlet.regions import Scorer
+    from samlet.text import Detector
+
+_COARSE = 4  # every fourth click of a line first
 ImageLike = str | Path | bytes | NDArray[Any] | PillowImage.Image | Image
 """Whatever `Image.load` makes a picture of."""
 
@@ -42,6 +49,7 @@ class Model:
         """
         self._session = session
         self._limits = limits
+        self._borrowed: Session | None = None  # nano's, once its object head is needed
 
     def __repr__(self) -> str:
         """Say which model it is."""
@@ -125,6 +133,113 @@ class Model:
         if zoom == "auto":
             masks = second_look(self._session, embedding, prompt=prompt, masks=masks, multimask=multimask)
         return replace(masks, image=embedding.image, prompt=prompt)
+
+    def everything(
+        self,
+        view: Embedding | ImageLike,
+        *,
+        by: Literal["auto", "objects", "grid", "hierarchical", "regions"] = "auto",
+        grid: "Grid | str | None" = None,
+        objects: "Objects | None" = None,
+        detector: "Model | None" = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Masks:
+        """Find everything in a picture.
+
+        Args:
+            view: An embedding, or a picture that is embedded on the way.
+            by: "objects" prompts with boxes of objects (MobileSAMv2's way), from the model's own object head or
+                from `detector`; "grid" clicks on a grid (SAM's way), "hierarchical" on a coarse one first and on
+                the fine one only where nothing was found; "regions" takes what FastSAM's one pass found. "auto"
+                is "grid" if a grid is given, "regions" for FastSAM, else "objects", with nano's head for models
+                that have none.
+            grid: Settings of the grid, or its size as "32x32".
+            objects: How boxes are chosen and masks are ranked.
+            detector: A model that finds boxes: object_aware, or one with an object head.
+            progress: Called with the prompts done and the prompts in all.
+
+        Returns:
+            Masks stored as run lengths, best first, with facts about each (`StoredMasks.facts`).
+
+        Raises:
+            InputError: The model cannot do what `by` says, or the grid is none.
+            LimitError: The picture is too large.
+            ImageError: There is no picture, or a broken one.
+            EmbeddingError: Another model made the embedding.
+            BackendError: The runtime failed.
+        """
+        from samlet import everything
+        from samlet.families import fastsam
+
+        picture = self._picture(view)
+        finds_regions = self.card.family == "fastsam"
+        if by == "auto":
+            by = "regions" if finds_regions else "grid" if grid is not None else "objects"
+        if by not in ("objects", "grid", "hierarchical", "regions") or (by == "regions") != finds_regions:
+            raise InputError(
+                f"expected by='regions' for FastSAM and 'objects', 'grid' or 'hierarchical' for other models, got "
+                f"{by!r:.40} for {self.card.name}; choose one that fits"
+            )
+        if by == "regions":
+            embedding = picture if isinstance(picture, Embedding) else self._session.embed(picture)
+            return fastsam.instances(embedding, self.card)
+        if by == "objects":
+            wanted = objects if objects is not None else everything.Objects()
+            helper = detector.session if detector is not None else self._finder()
+            return everything.objects(self._session, picture, wanted, detector=helper, progress=progress)
+        settings = everything.Grid.parse(grid, self.card) if not isinstance(grid, everything.Grid) else grid
+        coarse = _COARSE if by == "hierarchical" else 1
+        return everything.everything(self._session, picture, settings, coarse=coarse, progress=progress)
+
+    def text(
+        self,
+        view: Embedding | ImageLike,
+        texts: str | Sequence[str],
+        *,
+        scorer: "Scorer | None" = None,
+        detector: "Detector | None" = None,
+        at_most: int | None = 1,
+        threshold: float | None = None,
+    ) -> Masks:
+        """Find what words name.
+
+        Args:
+            view: An embedding, or a picture that is embedded on the way.
+            texts: One text or several.
+            scorer: Rates regions by text, such as `samlet.text.load_clip`; everything in the picture is found first,
+                then the best regions are chosen. None takes the CLIP that lies in the cache's `by_hand`.
+            detector: Finds boxes by text, such as `samlet.text.load_detector`; they prompt the model instead.
+            at_most: Most regions for each text; None for no bound. A detector has none.
+            threshold: Lowest score of a region or box; None takes none for a scorer, 0.25 for a detector.
+
+        Returns:
+            Stored masks, possibly none, with `facts["text"]`, the text of each; to_coco(labels=facts["text"]).
+
+        Raises:
+            MissingExtraError: There is neither a scorer nor a detector nor a CLIP on this computer.
+            InputError: The texts or a number make no sense.
+            BackendError: The runtime failed.
+        """
+        from samlet import text
+
+        picture = self._picture(view)
+        if detector is not None:
+            bound = 0.25 if threshold is None else threshold
+            return text.segment_text(self._session, picture, texts, detector, box_threshold=bound)
+        rate = text.default_scorer() if scorer is None else scorer
+        found = self.everything(picture)
+        return text.pick(found, found.image, texts, rate, at_most=at_most, threshold=threshold)
+
+    def _picture(self, view: Embedding | ImageLike) -> Embedding | Image:
+        return view if isinstance(view, Embedding) else Image.load(view, limits=self._limits)
+
+    def _finder(self) -> Session | None:
+        """Give the session whose object head finds boxes for this model; None if it is its own."""
+        if self._session.has_objects:
+            return None
+        if self._borrowed is None:
+            self._borrowed = load("nano").session
+        return self._borrowed
 
 
 def load(

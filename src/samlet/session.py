@@ -13,14 +13,15 @@ from samlet.card import Card
 from samlet.embedding import Embedding
 from samlet.errors import CheckpointError, InputError
 from samlet.families import family
-from samlet.families.base import Feeds, Selecting
-from samlet.geometry import Frame
+from samlet.families.base import Feeds, Proposing, Selecting
+from samlet.geometry import Frame, nms
 from samlet.image import Image
 from samlet.masks import Masks
 from samlet.prompt import PADDING, Prompt
 
 CHUNK = 32
 """Prompts decoded at a time: enough to keep the cores busy, few enough to keep the memory small."""
+_CANDIDATES = 2000  # best boxes that suppression looks at: what is behind them is not an object
 
 
 class Session:
@@ -61,7 +62,10 @@ class Session:
         self.card = card
         self._family = family(card.family)
         self._chunk = chunk
-        self._graphs = _open(card, self._family.ROLES, backend, threads)
+        roles = self._family.ROLES
+        more = tuple(role for role in getattr(self._family, "OPTIONAL_ROLES", ()) if role in card.graphs)
+        opened = _open(card, roles + more, backend, threads)
+        self._graphs, self._extra = opened[: len(roles)], dict(zip(more, opened[len(roles) :], strict=True))
 
     def embed(self, image: Image) -> Embedding:
         """Do the expensive half of the work, once for a picture.
@@ -87,6 +91,11 @@ class Session:
         """
         arrays = self._family.embedding_arrays(self._graphs[0].run(feeds), self.card)
         return Embedding(arrays=arrays, frame=frame, model=self.card.name, digest=self.card.digest)
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether the model has an object head, so that `objects` gives boxes."""
+        return "objects" in self._extra
 
     def segment(
         self,
@@ -132,6 +141,43 @@ class Session:
             scores=np.concatenate([masks.scores for _, masks in parts])[order],
             frame=embedding.frame,
         )
+
+    def objects(
+        self, embedding: Embedding, *, at_most: int = 320, iou: float = 0.7, floor: float = 0.0
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Find boxes of objects, if the model has an object head; it reads the embedding that is there already.
+
+        Args:
+            embedding: What `embed` gave, or `Embedding.load`.
+            at_most: Most boxes to give, at least 1.
+            iou: Of two boxes that overlap more than this, the better stays; in 0..1.
+            floor: Boxes whose score is below it are left out; in 0..1.
+
+        Returns:
+            (N, 4) boxes xyxy in picture pixels, inside the picture, and (N,) scores in 0..1, best first.
+
+        Raises:
+            InputError: The model has no object head, or a number is out of range.
+            EmbeddingError: Another model made the embedding.
+            BackendError: The runtime failed.
+        """
+        if not self.has_objects:
+            raise InputError(
+                f"expected a model with an object head, such as nano, got {self.card.name}; "
+                "take boxes from another model or prompt with a grid"
+            )
+        if at_most < 1 or not (0 <= iou <= 1 and 0 <= floor <= 1):
+            raise InputError(
+                f"expected at_most of at least 1 and iou and floor in 0..1, got {at_most}, {iou} and {floor}; "
+                "correct the numbers"
+            )
+        embedding.check(self.card)
+        outputs = self._extra["objects"].run(dict(embedding.arrays))
+        boxes, scores = cast(Proposing, self._family).objects(outputs, embedding.frame)
+        good = np.flatnonzero(scores >= floor)
+        best = good[np.argsort(-scores[good], kind="stable")[: max(_CANDIDATES, 4 * at_most)]]
+        kept = best[nms(boxes[best], scores[best], iou)[:at_most]]
+        return boxes[kept], scores[kept]
 
     def _decode(self, embedding: Embedding, prompt: Prompt, *, multimask: bool) -> Masks:
         feeds = self._family.decode_feed(embedding, prompt, self.card)

@@ -3,7 +3,7 @@
 The default encoder averages the picture over the cells of its grid. The default decoder draws a signed
 distance: to the box if there is one, else to a disk around the first foreground click; background clicks cut
 disks out of it, and a hint is added to it. Both read all of their inputs, so a mix-up of pictures or prompts
-shows.
+shows. The default object head finds the four quarters of the canvas.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,8 +21,13 @@ Function = Callable[[Mapping[str, Array]], dict[str, Array]]
 _INPUTS = {
     "encoder": ("image",),
     "decoder": ("image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input"),
+    "objects": ("image_embeddings",),
 }
-_OUTPUTS = {"encoder": ("image_embeddings",), "decoder": ("iou_predictions", "low_res_masks")}
+_OUTPUTS = {
+    "encoder": ("image_embeddings",),
+    "decoder": ("iou_predictions", "low_res_masks"),
+    "objects": ("boxes", "scores"),
+}
 
 
 class FakeBackend:
@@ -37,13 +42,14 @@ class FakeBackend:
         """Choose what to run.
 
         Args:
-            functions: Function by role ("encoder", "decoder"); roles left out do what the module describes.
+            functions: Function by role ("encoder", "decoder", "objects"); roles left out do what the module describes.
             stride: Canvas pixels per cell of the embedding, as in the card.
             channels: Channels of the embedding, as in the card.
         """
         self._functions: dict[str, Function] = {
             "encoder": lambda feeds: {"image_embeddings": pooled(feeds["image"], stride, channels)},
             "decoder": lambda feeds: decoded(feeds, stride),
+            "objects": lambda feeds: quarters(feeds["image_embeddings"], stride),
             **(functions or {}),
         }
 
@@ -102,6 +108,13 @@ def decoded(feeds: Mapping[str, Array], stride: int) -> dict[str, Array]:
         masks.append(tokens.astype(np.float32))
         scores.append(np.array([0.9, 0.6, 0.8, 0.7]) * (1 - 0.1 * float((labels == 0).mean())))
     return {"iou_predictions": np.array(scores, np.float32), "low_res_masks": np.stack(masks)}
+
+
+def quarters(embeddings: Array, stride: int) -> dict[str, Array]:
+    """Take the four quarters of the canvas for objects, with scores 0.9, 0.8, 0.7, 0.6 row by row."""
+    y, x = embeddings.shape[2] * stride / 2, embeddings.shape[3] * stride / 2
+    boxes = [(i * x, j * y, (i + 1) * x, (j + 1) * y) for j in (0, 1) for i in (0, 1)]
+    return {"boxes": np.array([boxes], np.float32), "scores": np.array([[0.9, 0.8, 0.7, 0.6]], np.float32)}
 
 
 def _distance(

@@ -23,10 +23,11 @@ class Builder:
         module: Module of `samlet.nets` and class in it, as "module:Class".
         prefix: What stands before the network's own names in a file.
         outputs: Names of what its forward gives, in order.
-        multiple: What the sides of the picture are multiples of, in pixels; 0 for a mask decoder, which takes
-            an embedding instead.
+        multiple: What the sides of the picture are multiples of, in pixels; 0 for a network that takes an
+            embedding instead.
         most: Longest side of the picture, in pixels.
         arguments: Keywords for the constructor.
+        prompts: Whether a network that takes an embedding takes prompts too, as a mask decoder does.
     """
 
     module: str
@@ -35,6 +36,7 @@ class Builder:
     multiple: int
     most: int = 2048
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    prompts: bool = True
 
     def build(self) -> "nn.Module":
         """Make the network with weights that are not yet those of any file."""
@@ -61,6 +63,7 @@ def _yolo(size: str, reg_max: int, *, protos: bool) -> Builder:
 builders: dict[str, Builder] = {
     "nano_encoder": Builder("nano:NanoEncoder", "encoder.", _EMBEDDING, 32),
     "nano_decoder": Builder("nano:NanoDecoder", "decoder.", _MASKS, 0),
+    "nano_objects": Builder("objects:ObjectHead", "objects.", ("boxes", "scores"), 0, prompts=False),
     "sam_decoder": Builder("mask_decoder:SamDecoder", "", _MASKS, 0),
     "tiny_vit_5m_encoder": _encoder("tiny_vit:TinyViT", "5m", 16),
     "tiny_vit_11m_encoder": _encoder("tiny_vit:TinyViT", "11m", 16),

@@ -1,7 +1,18 @@
-"""Everything in a picture, found by clicking on a grid: SAM's automatic mask generation."""
+"""Everything in a picture: by clicking on a grid (SAM), or from boxes of objects (MobileSAMv2)."""
 
 from samlet.everything.engine import GridEngine, Progress, everything
 from samlet.everything.finder import Mode
 from samlet.everything.grid import Grid
+from samlet.everything.objects import Objects, masks_of_boxes, object_boxes, objects
 
-__all__ = ["Grid", "GridEngine", "Mode", "Progress", "everything"]
+__all__ = [
+    "Grid",
+    "GridEngine",
+    "Mode",
+    "Objects",
+    "Progress",
+    "everything",
+    "masks_of_boxes",
+    "object_boxes",
+    "objects",
+]

@@ -12,6 +12,7 @@ from samlet.components import without_small_parts
 from samlet.embedding import Embedding
 from samlet.errors import InputError
 from samlet.everything.candidates import Candidates, nothing
+from samlet.everything.coarse import covered, split
 from samlet.everything.finder import Crop, Finder, Mode, Search, above, reaching
 from samlet.everything.grid import Box, Grid
 from samlet.everything.pack import Packed
@@ -40,6 +41,7 @@ class GridEngine:
         grid: The settings.
         mode: "fast" or "exact".
         decodings: How many times all clicks of the picture were decoded; above 1 after thresholds below the floor.
+        asked: How many clicks were decoded.
 
     Example:
         >>> from samlet.backends.fake import FakeBackend
@@ -56,6 +58,7 @@ class GridEngine:
         grid: Grid = DEFAULT_GRID,
         *,
         mode: Mode = "fast",
+        coarse: int = 1,
         mask_threshold: float = 0.0,
         progress: Progress | None = None,
     ) -> None:
@@ -66,11 +69,13 @@ class GridEngine:
             grid: The settings.
             mode: "fast" measures masks on the logits' own grid and makes full-size masks of the survivors; "exact"
                 does as SAM does, record for record.
+            coarse: Above 1, only every so-manieth click of each line is asked first, and of the others those that
+                fall into a mask which reached the grid's thresholds are left out; fast mode only.
             mask_threshold: Logits above it are inside.
             progress: Told how far the work is.
 
         Raises:
-            InputError: The model does not answer clicks with logits, or there is no such mode.
+            InputError: The model does not answer clicks with logits, there is no such mode, or coarse is none.
         """
         if mode not in ("fast", "exact"):
             raise InputError(f"expected mode 'fast' or 'exact', got {mode!r:.80}; choose one of the two")
@@ -79,8 +84,14 @@ class GridEngine:
                 f"expected a model that answers clicks, such as nano or mobile_sam, got {session.card.name}, which "
                 "finds everything by itself; use its own masks"
             )
+        if type(coarse) is not int or not 1 <= coarse <= 64 or (coarse > 1 and mode == "exact"):
+            raise InputError(
+                f"expected coarse from 1 to 64, and 1 in exact mode, got {coarse!r:.40} in {mode} mode; "
+                "SAM itself asks all clicks"
+            )
         self.grid, self.mode = grid, mode
-        self.decodings = 0
+        self.decodings, self.asked = 0, 0
+        self._coarse = coarse
         self._session, self._threshold, self._progress = session, mask_threshold, progress
         self._view: Image | Embedding | None = None
         self._search = self._searching(0.0, 0.0)
@@ -155,7 +166,7 @@ class GridEngine:
         if self._view is None:
             raise InputError("expected a picture first, got none; call initialize(image) before generate()")
         self._make_room(wanted)
-        kept = _suppressed(self._chosen(wanted), self._crops, wanted)
+        kept = _suppressed(self._chosen(wanted, self._found), self._crops, wanted)
         rles = self._run_lengths(kept)
         if self.mode == "fast":  # a mask that has cells on the grid may have no pixel in a tiny picture
             filled = np.array([rle_area(rle) > 0 for rle in rles], np.bool_)
@@ -192,20 +203,32 @@ class GridEngine:
         image_hw = view.hw if isinstance(view, Image) else view.frame.image_hw
         boxes, layers = self.grid.crops(image_hw), self.grid.layers()
         total, done = sum(len(layers[layer]) for _, layer in boxes), 0
-        size = min(self.grid.points_per_batch, _AT_ONCE)
         found: list[Candidates] = []
         self._crops = []
         for crop, finder, layer in self._finders(view, image_hw, boxes):
             self._crops.append(crop)
             x0, y0, x1, y1 = crop.box
             points = layers[layer] * np.array((x1 - x0, y1 - y0), np.float64)
-            for start in range(0, len(points), size):
-                found.append(finder.find(points[start : start + size]))
-                done += len(points[start : start + size])
-                if self._progress is not None:
-                    self._progress(done, total)
+            first, rest = split(points, self._coarse)
+            own = self._asked(finder, first, done, total)
+            if len(rest):
+                rest = rest[~covered(rest, self._chosen(self.grid, own), crop)]
+                own = Candidates.join([own, self._asked(finder, rest, done + len(points) - len(rest), total)])
+            found.append(own)
+            done += len(points)
         self._found = Candidates.join(found)
         self.decodings += 1
+
+    def _asked(self, finder: Finder, points: NDArray[np.float64], done: int, total: int) -> Candidates:
+        """Decode clicks a few at a time, `done` of `total` being behind us."""
+        size = min(self.grid.points_per_batch, _AT_ONCE)
+        found: list[Candidates] = []
+        for start in range(0, len(points), size):
+            found.append(finder.find(points[start : start + size]))
+            self.asked += len(points[start : start + size])
+            if self._progress is not None:
+                self._progress(done + min(start + size, len(points)), total)
+        return Candidates.join(found)
 
     def _finders(
         self, view: Image | Embedding, image_hw: tuple[int, int], boxes: list[tuple[Box, int]]
@@ -221,8 +244,7 @@ class GridEngine:
             crop = Crop(number, box, image_hw, embedding.frame, (4 * height, 4 * width))
             yield crop, Finder(self._session, embedding, crop, self._search), layer
 
-    def _chosen(self, wanted: Grid) -> Candidates:
-        found = self._found
+    def _chosen(self, wanted: Grid, found: Candidates) -> Candidates:
         return found.take(
             above(found.scores, wanted.pred_iou_thresh)
             & reaching(found.stability, wanted.stability_score_thresh)
@@ -262,6 +284,7 @@ def everything(
     grid: Grid = DEFAULT_GRID,
     *,
     mode: Mode = "fast",
+    coarse: int = 1,
     progress: Progress | None = None,
 ) -> StoredMasks:
     """Find all masks of a picture by clicking on a grid, SAM's automatic mask generation.
@@ -271,6 +294,8 @@ def everything(
         view: The picture, or what `Session.embed` made of it.
         grid: The settings.
         mode: "fast", or "exact" for SAM's own way.
+        coarse: Above 1, ask every so-manieth click of each line first, and leave out those that fall into a mask
+            found (hierarchical everything mode); 4 is a good number.
         progress: Told how far the work is.
 
     Returns:
@@ -291,7 +316,7 @@ def everything(
         >>> everything(session, picture, grid).areas.tolist()
         [284, 284, 284, 284]
     """
-    engine = GridEngine(session, grid, mode=mode, progress=progress)
+    engine = GridEngine(session, grid, mode=mode, coarse=coarse, progress=progress)
     engine.initialize(view, score_floor=grid.pred_iou_thresh, stability_floor=grid.stability_score_thresh)
     masks = engine.generate()
     return masks[np.argsort(-masks.scores, kind="stable")]

@@ -1,13 +1,16 @@
 """Where everything mode clicks, and when it believes the answer: SAM's settings, grids of points and crops."""
 
 import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
+from typing import Self, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
+from samlet.card import Card
 from samlet.errors import InputError
 
 Box = tuple[int, int, int, int]
@@ -76,6 +79,38 @@ class Grid:
                     "the first is for the whole picture"
                 )
             object.__setattr__(self, "point_grids", grids)
+
+    @classmethod
+    def parse(cls, size: str | None, card: Card) -> Self:
+        """Make a grid of a size, with the thresholds that suit a model.
+
+        SAM's thresholds are made for SAM's scores; a model whose scores are lower names its own in its card's
+        settings "pred_iou_thresh" and "stability_score_thresh".
+
+        Args:
+            size: Clicks along the sides as "32x32" or "32"; None for SAM's 32.
+            card: The model.
+
+        Raises:
+            InputError: The size is none.
+
+        Example:
+            >>> from samlet.registry import resolve
+            >>> Grid.parse("16x16", resolve("mobile_sam")).pred_iou_thresh
+            0.88
+        """
+        match = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", size or "32")
+        if match is None or match[2] not in (None, match[1]):
+            raise InputError(
+                f"expected the size of a grid, such as 32x32, got {size!r:.40}; both sides are equal"
+            )
+        grid = cls(points_per_side=int(match[1]))
+        score, stability = (card.settings.get(name) for name in ("pred_iou_thresh", "stability_score_thresh"))
+        return replace(
+            grid,
+            pred_iou_thresh=float(score) if _is_number(score) else grid.pred_iou_thresh,
+            stability_score_thresh=float(stability) if _is_number(stability) else grid.stability_score_thresh,
+        )
 
     def layers(self) -> list[NDArray[np.float64]]:
         """Give the clicks of each layer, first the whole picture's.
@@ -202,7 +237,7 @@ def _check_whole(name: str, value: object, least: int, most: int | None) -> None
         raise InputError(f"expected {name} {limit}, got {value}; correct it")
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float | np.integer | np.floating) and not (
         isinstance(value, bool) or math.isnan(value)
     )

@@ -57,37 +57,39 @@ def pack(logits: NDArray[np.float32], threshold: float) -> list[Packed]:
         >>> one.codes.tolist(), one.logits().tolist()[0][::3]
         ([[-64, 127]], [-4.0, 4.0])
     """
-    distance = logits - np.float32(threshold)
+    return [_packed(one, threshold) for one in logits]
+
+
+def _packed(logits: NDArray[np.float32], threshold: float) -> Packed:
     inside = logits > np.float32(threshold)
-    reach = np.where(_at_outline(inside), np.abs(distance), 0).max(axis=(1, 2), initial=0.0)
-    reach[reach == 0] = 1.0  # no outline at all: one side is all there is to know
-    root = np.sqrt(np.minimum(np.abs(distance) / reach[:, None, None], 1.0)) * _STEPS
+    rows, columns = _stretch(inside, axis=1), _stretch(inside, axis=0)
+    inside = inside[rows, columns]
+    distance = np.abs(logits[rows, columns] - np.float32(threshold))
+    # With no outline at all the side is all there is to know.
+    reach = float(distance[_at_outline(inside)].max(initial=0.0)) or 1.0
+    root = np.sqrt(np.minimum(distance / np.float32(reach), 1.0)) * _STEPS
     codes = np.rint(root).astype(np.int8)
     codes = np.where(inside, np.maximum(codes, 1), -codes).astype(np.int8)
-    packed = []
-    for code, far in zip(codes, reach, strict=True):
-        rows, columns = _stretch(code.max(axis=1) > 0), _stretch(code.max(axis=0) > 0)
-        # A copy: a view would keep the codes of the whole batch.
-        part = code[rows, columns].copy()
-        packed.append(Packed(part, (rows.start, columns.start), code.shape, float(far), threshold))
-    return packed
+    return Packed(codes, (rows.start, columns.start), (len(logits), logits.shape[1]), reach, threshold)
 
 
-def _stretch(touched: NDArray[np.bool_]) -> slice:
-    """Find what lies between the first and the last cell touched, and one cell more on both sides."""
-    cells = np.flatnonzero(touched)
+def _stretch(inside: NDArray[np.bool_], *, axis: int) -> slice:
+    """Find what lies between the first and the last line with a cell inside, and one line more on both sides."""
+    cells = np.flatnonzero(inside.any(axis=axis))
     return slice(max(0, int(cells[0]) - 1), int(cells[-1]) + 2) if len(cells) else slice(0, 0)
 
 
 def _at_outline(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Mark the cells of all squares of four that are partly inside; edges repeat, so lines of one cell count too."""
-    padded = np.pad(inside, ((0, 0), (0, 1), (0, 1)), mode="edge")
-    corners = padded[:, :-1, :-1], padded[:, 1:, :-1], padded[:, :-1, 1:], padded[:, 1:, 1:]
+    if not inside.size:
+        return inside
+    padded = np.pad(inside, ((0, 1), (0, 1)), mode="edge")
+    corners = padded[:-1, :-1], padded[1:, :-1], padded[:-1, 1:], padded[1:, 1:]
     mixed = (corners[0] | corners[1] | corners[2] | corners[3]) & ~(
         corners[0] & corners[1] & corners[2] & corners[3]
     )
     spread = mixed.copy()
+    spread[1:] |= mixed[:-1]
     spread[:, 1:] |= mixed[:, :-1]
-    spread[:, :, 1:] |= mixed[:, :, :-1]
-    spread[:, 1:, 1:] |= mixed[:, :-1, :-1]
+    spread[1:, 1:] |= mixed[:-1, :-1]
     return spread

@@ -77,9 +77,18 @@ def _decoder_spec(network: Builder) -> GraphSpec:
     return GraphSpec(network, inputs, axes)
 
 
+def _embedding_spec(network: Builder) -> GraphSpec:
+    """An embedding in and nothing else; its grid is even in both directions, and as a multiple of 4 exact."""
+    height, width = Dim("h", min=1, max=64), Dim("w", min=1, max=64)
+    axes = {"image_embeddings": {2: 4 * height, 3: 4 * width}}
+    return GraphSpec(network, {"image_embeddings": (1, 256, 12, 16)}, axes)
+
+
 def spec_of(network: Builder) -> GraphSpec:
     """Say how the graph of a network is exported."""
-    return _image_spec(network) if network.multiple else _decoder_spec(network)
+    if network.multiple:
+        return _image_spec(network)
+    return _decoder_spec(network) if network.prompts else _embedding_spec(network)
 
 
 def build(spec: GraphSpec) -> Exported:

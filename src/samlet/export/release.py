@@ -4,11 +4,17 @@
     samlet segment PHOTO --model mine.safetensors --point 280,200
 
 `--ship` instead replaces the built-in weights and the `sha256` and `size` lines of its card, leaving the rest of the
-card as a person wrote it. Equal weights give equal bytes.
+card as a person wrote it. An object head belongs to the encoder it was trained on, so a new encoder drops it; then
+
+    python -m samlet.export.release --objects runs/objects/state.safetensors --ship
+
+puts the head of a state of the recipe `objects` into the built-in model and touches nothing else in it. Equal weights
+give equal bytes.
 """
 
 import argparse
 import hashlib
+import json
 import re
 import sys
 from collections.abc import Mapping
@@ -24,6 +30,8 @@ from samlet.atomic import atomic_write
 from samlet.errors import CheckpointError, SamletError
 
 PACKAGE = Path(__file__).parent.parent
+WEIGHTS = Path("weights", "nano.safetensors")
+OBJECTS, OBJECTS_GRAPH = "objects", "nano_objects.onnx"
 
 
 def shrink(tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float16]]:
@@ -47,9 +55,11 @@ def shrink(tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.f
 
 def write_model(state: Path, out: Path, *, name: str) -> None:
     """Write a file that `samlet.load(out)` takes: weights and, in its metadata, nano's card under another name."""
+    base = registry.resolve("nano")
     card = replace(
-        registry.resolve("nano"),
+        base,
         name=name,
+        graphs={role: graph for role, graph in base.graphs.items() if role != OBJECTS},
         aliases=(),
         title=f"{name}: nano's networks, trained by you",
         weights_licence="Yours, as far as the pictures it was trained on allow",
@@ -60,28 +70,57 @@ def write_model(state: Path, out: Path, *, name: str) -> None:
 
 
 def ship(state: Path, *, package: Path = PACKAGE) -> None:
-    """Replace the built-in weights and the digest in their card."""
-    data = save(shrink(load_file(state)))
-    (package / "weights").mkdir(exist_ok=True)
-    atomic_write(package / "weights" / "nano.safetensors", data)
+    """Replace the built-in weights and the digest in their card; the object head of the old encoder goes."""
+    _put(save(shrink(load_file(state))), package, objects=False)
+
+
+def ship_objects(state: Path, *, package: Path = PACKAGE) -> None:
+    """Put an object head into the built-in model, in place of an earlier one.
+
+    Raises:
+        CheckpointError: The state is not one of an object head.
+    """
+    head = {f"{OBJECTS}.{name}": array for name, array in shrink(load_file(state)).items()}
+    expected = json.loads((package / "graphs" / OBJECTS_GRAPH).with_suffix(".json").read_text("utf-8"))
+    shapes = {name: list(array.shape) for name, array in head.items()}
+    if shapes != expected["checkpoint"]:
+        raise CheckpointError(f"expected the state of an object head in {state}, got another network's")
+    rest = load_file(package / WEIGHTS)
+    kept = {name: array for name, array in rest.items() if not name.startswith(f"{OBJECTS}.")}
+    _put(save(dict(sorted((kept | head).items()))), package, objects=True)
+
+
+def _put(data: bytes, package: Path, *, objects: bool) -> None:
+    """Write the built-in weights, and in their card what follows from them."""
+    (package / WEIGHTS).parent.mkdir(exist_ok=True)
+    atomic_write(package / WEIGHTS, data)
     card = package / "cards" / "nano.toml"
     text = card.read_text("utf-8")
     text = re.sub(r'^sha256 = ".*"$', f'sha256 = "{hashlib.sha256(data).hexdigest()}"', text, flags=re.M)
     text = re.sub(r"^size = \d+$", f"size = {len(data)}", text, flags=re.M)
+    text = re.sub(rf"^{OBJECTS} = .*\n", "", text, flags=re.M)
+    if objects:
+        text = re.sub(r"^(decoder = .*\n)", rf'\1{OBJECTS} = "{OBJECTS_GRAPH}"\n', text, flags=re.M)
     atomic_write(card, text)
 
 
 def main() -> int:
     """Command line of this module."""
     parser = argparse.ArgumentParser(description="turn a training state into a model that samlet loads")
-    parser.add_argument("--state", type=Path, required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--state", type=Path, help="state of the recipe `prompts`")
+    what.add_argument("--objects", type=Path, help="state of the recipe `objects`; only with --ship")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--out", type=Path, help="the .safetensors file to write")
     where.add_argument("--ship", action="store_true", help="replace the built-in weights of this checkout")
     parser.add_argument("--name", default="mine")
     args = parser.parse_args()
+    if args.objects and not args.ship:
+        parser.error("--objects goes with --ship: an object head is a part of the built-in model")
     try:
-        if args.ship:
+        if args.objects:
+            ship_objects(args.objects)
+        elif args.ship:
             ship(args.state)
         else:
             write_model(args.state, args.out, name=args.name)

@@ -46,3 +46,13 @@ class Selecting(Family, Protocol):
 
     def answer(self, embedding: Embedding, prompt: Prompt, card: Card, *, multimask: bool) -> Masks:
         """Answer N prompts from the embedding alone, in prompt order."""
+
+
+class Proposing(Family, Protocol):
+    """A family whose models may find objects by themselves, by a graph of the optional role "objects"."""
+
+    OPTIONAL_ROLES: tuple[str, ...]
+    """Roles that a card may have beside `ROLES`; what they answer is no part of an embedding or of a mask."""
+
+    def objects(self, outputs: Outputs, frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Turn what the object head gave into boxes (N, 4) in picture pixels and scores (N,)."""

@@ -18,6 +18,8 @@ from samlet.masks import Masks
 from samlet.prompt import Prompt
 
 ROLES = ("encoder", "decoder")
+OPTIONAL_ROLES = ("objects",)
+"""A head that finds boxes of objects in an embedding; nano has one."""
 _PADDING, _BOX_LOW, _BOX_HIGH = -1, 2, 3
 _TOKENS = 4
 
@@ -140,6 +142,36 @@ def masks(outputs: Outputs, frame: Frame, *, multimask: bool) -> Masks:
         scores=np.ascontiguousarray(scores[:, token], np.float32),
         frame=frame,
     )
+
+
+def objects(outputs: Outputs, frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Bring what an object head gave to the picture.
+
+    Args:
+        outputs: boxes (1, A, 4) xyxy in canvas pixels and scores (1, A) in 0..1.
+        frame: Where the picture lies in the canvas.
+
+    Returns:
+        (N, 4) boxes in picture pixels, clipped to the picture, those without area left out, and (N,) scores;
+        in no order and with all overlaps.
+
+    Raises:
+        BackendError: The head gave other shapes, or numbers that are not finite.
+    """
+    boxes, scores = outputs["boxes"], outputs["scores"]
+    if (
+        boxes.shape != (1, boxes.shape[-2], 4)
+        or scores.shape != boxes.shape[:2]
+        or not np.isfinite(boxes).all()
+    ):
+        raise BackendError(
+            f"expected finite boxes (1, A, 4) and scores (1, A) from the object head, got {boxes.shape} and "
+            f"{scores.shape}; install the model again"
+        )
+    height, width = frame.image_hw
+    inside = np.clip(frame.to_image_boxes(boxes[0]), 0, [width, height, width, height])
+    full = (inside[:, 2] - inside[:, 0] >= 1) & (inside[:, 3] - inside[:, 1] >= 1)
+    return inside[full], np.asarray(scores[0][full], np.float32)
 
 
 def _points(prompt: Prompt, frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

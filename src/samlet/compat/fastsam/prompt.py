@@ -13,10 +13,11 @@ from samlet import codecs, drawing
 from samlet.compat.fastsam.results import Results, picture_of
 from samlet.compat.segment_anything.arrays import to_numpy
 from samlet.compat.ultralytics.arrays import HostArray, host
-from samlet.errors import MissingExtraError, PromptError
+from samlet.errors import PromptError
 from samlet.image import Image
 from samlet.prompt import Prompt
 from samlet.regions import Crop, Regions, Scorer, by_boxes, by_points, by_text, paint
+from samlet.text import default_scorer
 
 
 class FastSAMPrompt:
@@ -119,20 +120,18 @@ class FastSAMPrompt:
             text: The phrase.
             wider: Whether to take the largest mask that holds nearly all of the best one instead.
             crop: What the scorer sees, see `samlet.regions.crops`; "whole" is the original's way.
-            scorer: Says how well the phrase fits a picture; None takes the one given at the start.
+            scorer: Says how well the phrase fits a picture; None takes the one given at the start, or else
+                the CLIP on this computer (`samlet.text.default_scorer`).
 
         Returns:
             (1, H, W), empty if nothing was found.
 
         Raises:
-            MissingExtraError: There is no scorer.
+            MissingExtraError: There is no scorer and no CLIP on this computer.
         """
         judge = scorer if scorer is not None else self.scorer
         if judge is None:
-            raise MissingExtraError(
-                "expected a scorer that compares pictures with a text, such as CLIP behind a function, got none; "
-                "pass FastSAMPrompt(..., scorer=function)"
-            )
+            judge = default_scorer("FastSAMPrompt(..., scorer=rate) with a function rate(crops, text)")
         pick = by_text(self.regions, self._image_of_regions, text, judge, crop=crop, wider=wider)
         return self._stacked([self.regions.mask(pick.chosen)])
 

@@ -15,7 +15,7 @@ from samlet.compat.ultralytics.results import Results
 from samlet.compat.ultralytics.settings import Settings, split
 from samlet.compat.ultralytics.sources import from_bgr
 from samlet.embedding import Embedding
-from samlet.errors import InputError, MissingExtraError, ModelError, PromptError
+from samlet.errors import InputError, ModelError, PromptError
 from samlet.families import fastsam
 from samlet.image import Image
 from samlet.instances import rules_of
@@ -24,9 +24,11 @@ from samlet.model import Model
 from samlet.prompt import BACKGROUND, FOREGROUND, Prompt
 from samlet.regions import NOTHING, Pick, Regions, Scorer, by_points, by_text, paint
 from samlet.rle import Rle, mask_to_rle
+from samlet.text import default_scorer
 
 _NAMED = ("source", "stream", "bboxes", "points", "labels", "texts", "imgsz", "retina_masks")
 _STRIDE = 32
+_INSTEAD = "FastSAM(..., scorer=rate) with a function rate(crops, text)"
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,8 @@ class FastSAM(Caller):
             backend: As for `samlet.load`.
             threads: As for `samlet.load`.
             scorer: For `texts`: a function that rates crops (h, w, 3) RGB against a phrase, as in
-                `samlet.regions.Scorer`.
+                `samlet.regions.Scorer`; None takes the CLIP on this computer if there is one
+                (`samlet.text.default_scorer`).
 
         Raises:
             UnknownModelError: There is no model of that name.
@@ -180,13 +183,13 @@ class FastSAM(Caller):
         Raises:
             InputError: A keyword or a source is unknown.
             PromptError: The prompts make no sense or lie outside the picture.
-            MissingExtraError: There are texts but no scorer.
+            MissingExtraError: There are texts but no scorer and no CLIP on this computer.
             ImageError: There is no picture, or a broken one.
         """
         settings = split(options, others=_NAMED)
         selection = Selection.read(bboxes, points, labels, texts)
         if texts is not None and self.scorer is None:
-            raise _no_scorer()
+            self.scorer = default_scorer(_INSTEAD)
         call = Call(selection, _side(imgsz), bool(retina_masks))
         return self._start(source, settings, call, stream=stream)
 
@@ -265,8 +268,7 @@ def _by_texts(
 ) -> tuple[list[Rle], list[float]]:
     if not texts:
         return [], []
-    if scorer is None:
-        raise _no_scorer()
+    scorer = scorer if scorer is not None else default_scorer(_INSTEAD)
     regions, empty = Regions.of(found), mask_to_rle(np.zeros(image.hw, np.bool_))
     picks = [by_text(regions, image, text, scorer).chosen for text in texts]
     return (
@@ -303,10 +305,3 @@ def _side(imgsz: Any) -> int | None:
     ):
         raise InputError(f"expected imgsz from 32 to 8192 pixels, got {imgsz!r:.80}; 1024 is the model's own")
     return math.ceil(int(sides.max()) / _STRIDE) * _STRIDE
-
-
-def _no_scorer() -> MissingExtraError:
-    return MissingExtraError(
-        "expected something that reads texts, got none, for samlet ships no text model; pass FastSAM(..., "
-        "scorer=rate) with a function rate(crops, text) that gives a number for each crop"
-    )
