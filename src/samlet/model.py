@@ -15,7 +15,7 @@ from samlet.embedding import Embedding
 from samlet.errors import InputError, ModelError
 from samlet.image import Image
 from samlet.limits import DEFAULT_LIMITS, Limits
-from samlet.masks import Masks
+from samlet.masks import Masks, StoredMasks
 from samlet.prompt import Prompt
 from samlet.session import Session
 from samlet.zoom import second_look
@@ -143,7 +143,7 @@ class Model:
         objects: "Objects | None" = None,
         detector: "Model | None" = None,
         progress: Callable[[int, int], None] | None = None,
-    ) -> Masks:
+    ) -> StoredMasks:
         """Find everything in a picture.
 
         Args:
@@ -200,7 +200,7 @@ class Model:
         detector: "Detector | None" = None,
         at_most: int | None = 1,
         threshold: float | None = None,
-    ) -> Masks:
+    ) -> StoredMasks:
         """Find what words name.
 
         Args:
