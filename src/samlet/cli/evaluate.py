@@ -8,18 +8,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from samlet.errors import InputError, PartialFailureError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from samlet.card import Card
     from samlet.evaluate.datasets import Dataset
+    from samlet.evaluate.proposals import ProposalResult
     from samlet.evaluate.protocols import Plan, SetResult
     from samlet.evaluate.report import Run
     from samlet.model import Model
 
 _PROTOCOLS = "box,click,clicks"
+_PROPOSALS = "proposals"
+_Result = TypeVar("_Result")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -33,7 +38,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("model", help="name of a model, or path of a model trained with samlet")
     parser.add_argument("--on", required=True, metavar="PATH[,PATH...]", help="folders of sets")
     parser.add_argument(
-        "--protocol", default=_PROTOCOLS, metavar="NAME[,NAME...]", help="some of %(default)s (default: all)"
+        "--protocol",
+        default=_PROTOCOLS,
+        metavar="NAME[,NAME...]",
+        help=f"some of %(default)s (default: all), or {_PROPOSALS}: average recall of everything in a picture",
+    )
+    parser.add_argument(
+        "--everything",
+        metavar="NAME[,NAME...]",
+        help="ways to find everything: grid32, grid16-nms70, grid32-default, objects, objects320-box, objects@nano, "
+        f"instances; with --protocol {_PROPOSALS} (default: what suits the model)",
     )
     parser.add_argument(
         "--clicks",
@@ -73,17 +87,18 @@ def run(args: argparse.Namespace) -> int:
     from samlet import __version__
     from samlet.evaluate import report
     from samlet.evaluate.clicks import opencv
-    from samlet.evaluate.datasets import Dataset
     from samlet.evaluate.protocols import Plan
 
+    protocols = _names(args.protocol, "--protocol")
+    if _asks_for_proposals(protocols, args.everything):
+        return _run_proposals(args)
     plan = Plan(
-        protocols=_names(args.protocol, "--protocol"),
+        protocols=protocols,
         clicks=args.clicks,
         grabcut=not args.no_grabcut,
         zoom=args.zoom,
     )
-    paths = _names(args.on, "--on")
-    datasets = [Dataset.open(path).select(every=args.every, limit=args.limit) for path in paths]
+    datasets = _datasets(args)
     opencv()  # missing: say so before the model is loaded
     if args.output is not None:
         report.make_folder(args.output)
@@ -99,25 +114,92 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps(report.to_dict(head, results, objects=False), indent=1, ensure_ascii=False))
         else:
-            _print(head, results)
+            _print(head, report.to_tables(results), report.to_words(results))
     return 0 if all(result.objects for result in results) else PartialFailureError.exit_code
 
 
 def command_line(args: argparse.Namespace) -> str:
     """Give the command that measures the same again, without where its report goes."""
     words = ["samlet", "evaluate", args.model, "--on", args.on, "--protocol", args.protocol]
-    words += ["--clicks", str(args.clicks)]
+    proposals = args.everything is not None
+    words += ["--everything", args.everything] if proposals else ["--clicks", str(args.clicks)]
     if args.limit is not None:
         words += ["--limit", str(args.limit)]
     if args.every != 1:
         words += ["--every", str(args.every)]
     if args.size is not None:
         words += ["--size", str(args.size)]
-    if args.zoom != "off":
+    if args.zoom != "off" and not proposals:
         words += ["--zoom", args.zoom]
-    if args.no_grabcut:
+    if args.no_grabcut and not proposals:
         words.append("--no-grabcut")
     return shlex.join(words)
+
+
+def _asks_for_proposals(protocols: Sequence[str], everything: str | None) -> bool:
+    """Tell whether the protocol is that of proposals, which goes alone."""
+    asked = _PROPOSALS in protocols
+    if asked and len(protocols) > 1:
+        raise InputError(
+            f"expected the protocol {_PROPOSALS} alone, got {', '.join(protocols)}; run the others in another command"
+        )
+    if everything is not None and not asked:
+        raise InputError(
+            f"expected --everything with --protocol {_PROPOSALS}, got {', '.join(protocols)}; add it, or leave "
+            "--everything out"
+        )
+    return asked
+
+
+def _run_proposals(args: argparse.Namespace) -> int:
+    """Measure ways to find everything; prints, writes and returns as `run` does."""
+    from samlet import __version__
+    from samlet.evaluate import finders, proposals, report
+    from samlet.evaluate import proposals_report as words
+
+    datasets = _datasets(args)
+    proposals.coco()  # missing: say so before the model is loaded
+    if args.output is not None:
+        report.make_folder(args.output)
+    model = _load(args.model, args.size)
+    # Filled in, so that the command in the report stays what it was when the default changes.
+    args.everything = finders.usual(model.session) if args.everything is None else args.everything
+    chosen = [
+        finders.finder(name, model.session, load=lambda name: _load(name, None).session)
+        for name in _names(args.everything, "--everything")
+    ]
+    results = []
+    for dataset in datasets:
+        with _progress(dataset, _proposal_note, quiet=args.json) as on_picture:
+            results.append(proposals.evaluate_proposals(chosen, dataset, on_picture=on_picture))
+    head = report.Run(
+        model=model.card.name, digest=model.card.digest, command=command_line(args), version=__version__
+    )
+    try:
+        if args.output is not None:
+            print(f"report: {words.write(args.output, head, results)[0]}", file=sys.stderr)
+    finally:
+        if args.json:
+            print(json.dumps(words.to_dict(head, results, pictures=False), indent=1, ensure_ascii=False))
+        else:
+            _print(head, words.to_tables(results), words.to_words(results))
+    return 0 if all(result.truths for result in results) else PartialFailureError.exit_code
+
+
+def _proposal_note(result: "ProposalResult") -> str:
+    """Give recall so far, for the progress bar."""
+    return ", ".join(
+        f"{one.finder.name} AR@100 {one.tally('mask').recall[0, 1]:.3f}"
+        for one in result.finders
+        if one.pictures
+    )
+
+
+def _datasets(args: argparse.Namespace) -> "list[Dataset]":
+    from samlet.evaluate.datasets import Dataset
+
+    paths = _names(args.on, "--on")
+    return [Dataset.open(path).select(every=args.every, limit=args.limit) for path in paths]
 
 
 def _names(text: str, option: str) -> tuple[str, ...]:
@@ -135,18 +217,24 @@ def _measure(
 ) -> "list[SetResult]":
     from samlet.evaluate.protocols import evaluate_set
 
+    column = plan.columns[0]
+
+    def note(result: "SetResult") -> str:
+        values = result.values(column.key)
+        return f"{column.title} {sum(values) / len(values):.3f}" if values else ""
+
     results = []
     for dataset in datasets:
-        with _progress(dataset, plan, quiet=quiet) as on_picture:
+        with _progress(dataset, note, quiet=quiet) as on_picture:
             results.append(evaluate_set(model, dataset, plan=plan, on_picture=on_picture))
     return results
 
 
 @contextmanager
 def _progress(
-    dataset: "Dataset", plan: "Plan", *, quiet: bool
-) -> "Iterator[Callable[[SetResult], None] | None]":
-    """Show pictures done, pictures a second and the mean so far on standard error, if a person is looking."""
+    dataset: "Dataset", note_of: Callable[[_Result], str], *, quiet: bool
+) -> Iterator[Callable[[_Result], None] | None]:
+    """Show pictures done, pictures a second and the figure so far on standard error, if a person is looking."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
@@ -154,7 +242,6 @@ def _progress(
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    column = plan.columns[0]
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -165,12 +252,10 @@ def _progress(
     ) as progress:
         task = progress.add_task(escape(dataset.name), total=len(dataset), note="")
 
-        def show(result: "SetResult") -> None:
-            values = result.values(column.key)
+        def show(result: _Result) -> None:
             speed = progress.tasks[0].speed
-            note = f"{speed:.2f} pictures/s" if speed else ""
-            note += f", {column.title} {sum(values) / len(values):.3f}" if values else ""
-            progress.update(task, advance=1, note=note)
+            parts = (f"{speed:.2f} pictures/s" if speed else "", note_of(result))
+            progress.update(task, advance=1, note=", ".join(part for part in parts if part))
 
         yield show
 
@@ -187,17 +272,15 @@ def _write(folder: Path, model: "Model", head: "Run", results: "Sequence[SetResu
     print(f"report: {written[0]}", file=sys.stderr)
 
 
-def _print(head: "Run", results: "Sequence[SetResult]") -> None:
+def _print(head: "Run", figures: "Sequence[RenderableType]", words: str) -> None:
     from rich.console import Console
-
-    from samlet.evaluate import report
 
     console = Console()
     title = f"{head.model}  {head.digest[:12]}  {head.command}"
     console.print(title, markup=False, highlight=False, soft_wrap=True)  # one line, to be copied
-    for table in report.to_tables(results):
-        console.print(table)
-    console.print(report.to_words(results), markup=False, highlight=False, style="dim")
+    for part in figures:
+        console.print(part)
+    console.print(words, markup=False, highlight=False, style="dim")
 
 
 def _load(name: str, size: int | None) -> "Model":

@@ -30,7 +30,6 @@ DEFAULT_GRID = Grid()
 Progress = Callable[[int, int], None]
 """Called with the clicks done and the clicks in all."""
 
-_AT_ONCE = 16  # clicks: with 32 nano is no faster and takes 220 MB more, for the runtime's arrays alone
 _log = logging.getLogger("samlet.everything")
 
 
@@ -221,7 +220,7 @@ class GridEngine:
 
     def _asked(self, finder: Finder, points: NDArray[np.float64], done: int, total: int) -> Candidates:
         """Decode clicks a few at a time, `done` of `total` being behind us."""
-        size = min(self.grid.points_per_batch, _AT_ONCE)
+        size = min(self.grid.points_per_batch, finder.at_once)
         found: list[Candidates] = []
         for start in range(0, len(points), size):
             found.append(finder.find(points[start : start + size]))

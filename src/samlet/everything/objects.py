@@ -26,7 +26,6 @@ Ranking = Literal["both", "box", "mask"]
 Progress = Callable[[int, int], None]
 """Called with the boxes done and the boxes in all."""
 
-_AT_ONCE = 16  # boxes: few enough that the decoder's memory stays small
 _OFFSET = 1.0  # SAM's, for the stability score
 
 
@@ -143,8 +142,9 @@ def masks_of_boxes(
     rles: list[Rle] = []
     scores, stability = np.zeros(len(boxes), np.float32), np.zeros(len(boxes), np.float32)
     enlarger: Enlarger | None = None
-    for start in range(0, len(boxes), _AT_ONCE):
-        masks = session.segment(embedding, Prompt(boxes=boxes[start : start + _AT_ONCE]))
+    size = max(1, session.at_once(embedding) // 2)
+    for start in range(0, len(boxes), size):
+        masks = session.segment(embedding, Prompt(boxes=boxes[start : start + size]))
         if enlarger is None:
             enlarger = Enlarger(masks.frame, (masks.logits.shape[1], masks.logits.shape[2]), "fast")
         for row, logits in enumerate(masks.logits, start):

@@ -5,7 +5,7 @@ into the description of the exported graph, so that `samlet.backends` can comput
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -56,8 +56,9 @@ def fold_(conv: nn.Conv2d, norm: nn.BatchNorm2d, *, names: tuple[str, str]) -> d
         Recipes for the convolution's weight and bias, under the parent's names.
     """
     with torch.no_grad():
-        scale = norm.weight / (norm.running_var + norm.eps).sqrt()  # type: ignore[operator]
-        bias = norm.bias - norm.running_mean * scale  # type: ignore[operator]
+        mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+        scale = norm.weight / (variance + norm.eps).sqrt()
+        bias = norm.bias - mean * scale
         if conv.bias is not None:
             bias = bias + conv.bias * scale
         conv.weight.mul_(scale.reshape(-1, 1, 1, 1))

@@ -1,0 +1,308 @@
+"""Reports of the proposal protocol: tables for each set and a comparison of finders, for people and as JSON."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samlet.atomic import atomic_write
+from samlet.evaluate.finders import STEPS
+from samlet.evaluate.proposals import (
+    AR_WORDS,
+    AREAS,
+    AT,
+    TIME_WORDS,
+    TRUTH_WORDS,
+    VOID_WORDS,
+    FinderResult,
+    PictureResult,
+    ProposalResult,
+    interval,
+)
+from samlet.evaluate.report import Run, make_folder
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+WORDS = (AR_WORDS, VOID_WORDS, TRUTH_WORDS, TIME_WORDS)
+_NONE = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """One table: the first column is text, the others are figures."""
+
+    title: str
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def sheets(result: ProposalResult) -> list[Sheet]:
+    """Make the tables of a set: recall by kind, time, and each finder against the first."""
+    kinds = dict.fromkeys(kind for one in result.finders for kind in one.kinds)
+    made = [_recall(result, kind) for kind in kinds]
+    if any(one.pictures for one in result.finders):
+        made.append(_costs(result))
+        if len(result.finders) > 1:
+            made.append(_comparison(result, "mask"))
+    return made
+
+
+def _recall(result: ProposalResult, kind: str) -> Sheet:
+    rows = []
+    for column, at in enumerate(AT):
+        for one in result.finders:
+            recall, ends = np.full(len(AREAS), np.nan), None
+            if kind in one.kinds:
+                recall, ends = one.tally(kind).recall[:, column], interval(*_by_picture(one, kind, column))
+            whole, *parts = (_percent(value) for value in recall.tolist())
+            sure = f"{_percent(ends[0])} - {_percent(ends[1])}" if ends else _NONE
+            rows.append((one.finder.name, str(at), whole, sure, *parts))
+    headers = ("finder", "K", "all", "95 % interval", *(area for area in AREAS if area != "all"))
+    return Sheet(f"{kind} AR@K in percent", headers, tuple(rows))
+
+
+def _costs(result: ProposalResult) -> Sheet:
+    rows = []
+    for one in result.finders:
+        counts = (one.mean(lambda picture: picture.timing.asked), one.mean(lambda picture: picture.proposals))
+        seconds = [one.mean(figure) for figure in _STEPS.values()]
+        rows.append(
+            (
+                one.finder.name,
+                *(_NONE if value is None else f"{value:.0f}" for value in counts),
+                *(_NONE if value is None else f"{value:.3f}" for value in seconds),
+            )
+        )
+    headers = ("finder", "asked", "masks", *_STEPS)
+    return Sheet("a picture: prompts asked, masks proposed, seconds by step", headers, tuple(rows))
+
+
+def _comparison(result: ProposalResult, kind: str) -> Sheet:
+    first, *others = result.finders
+    rows = []
+    for one in others:
+        for at, gain in zip(AT, gains(first, one, kind), strict=True):
+            points = f"{100 * gain['mean']:+.1f}" if gain else _NONE
+            sure = f"{100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}" if gain else _NONE
+            rows.append((one.finder.name, f"{kind} AR@{at}, points", points, sure))
+        for step in ("decoder", "total", "cpu"):
+            ours, theirs = one.mean(_STEPS[step]), first.mean(_STEPS[step])
+            share = f"{ours / theirs:.3f}" if ours is not None and theirs else _NONE
+            rows.append((one.finder.name, f"{step} seconds, share", share, ""))
+    headers = ("finder", "figure", "difference", "95 % interval")
+    return Sheet(f"compared with {first.finder.name}, picture by picture", headers, tuple(rows))
+
+
+def gains(first: FinderResult, other: FinderResult, kind: str) -> list[dict[str, float] | None]:
+    """Give how much another finder's recall lies above the first's, for each of `AT`, over all areas.
+
+    Returns:
+        {"mean", "low", "high"}, 0..1, the ends being the 95 % interval of the difference: both finders saw the same
+        pictures, so a bootstrap that draws pictures for both at once is narrower than the two intervals are. None
+        where there is no object or one of them has no such kind.
+    """
+    if kind not in first.kinds or kind not in other.kinds:
+        return [None] * len(AT)
+    found: list[dict[str, float] | None] = []
+    for column in range(len(AT)):
+        (ours, truths), (theirs, _) = _by_picture(other, kind, column), _by_picture(first, kind, column)
+        ends = interval(ours - theirs, truths)
+        mean = float((ours - theirs).sum() / max(int(truths.sum()), 1))
+        found.append(ends and {"mean": mean, "low": ends[0], "high": ends[1]})
+    return found
+
+
+def _by_picture(one: FinderResult, kind: str, column: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    tallies = [picture.tallies[kind] for picture in one.pictures]
+    return (
+        np.array([tally.hits[0, column] for tally in tallies], np.float64),
+        np.array([tally.truths[0] for tally in tallies], np.int64),
+    )
+
+
+def remarks(result: ProposalResult) -> list[str]:
+    """Give what a reader of the tables must know beside them."""
+    several = f" in {result.segmentations} segmentations" if result.segmentations != result.pictures else ""
+    lines = [f"{result.truths} objects{several} of {result.pictures} pictures."]
+    if result.peak_mib is not None:
+        lines.append(f"Largest memory of the process, all finders together: {result.peak_mib:.0f} MiB.")
+    if result.empty:
+        lines.append(f"{result.empty} pictures have no object and were not looked at.")
+    if result.broken:
+        lines.append(f"{len(result.broken)} pictures or masks could not be used:")
+        lines += [f"{entry.name}: {entry.reason}" for entry in result.broken]
+    return lines
+
+
+def to_markdown(run: Run, results: Sequence[ProposalResult]) -> str:
+    """Give the report as Markdown: the tables of each set, then the protocol in words."""
+    lines = [
+        f"# {run.model}: proposals measured",
+        "",
+        f"Model digest `{run.digest}`, samlet {run.version}.",
+        "",
+    ]
+    lines += [f"    {run.command}", ""]
+    for result in results:
+        lines += [f"## {result.dataset.name}", ""]
+        for sheet in sheets(result):
+            lines += [f"{sheet.title[0].upper()}{sheet.title[1:]}:", ""]
+            lines.append("| " + " | ".join(sheet.headers) + " |")
+            lines.append("|---|" + "---:|" * (len(sheet.headers) - 1))
+            lines += ["| " + " | ".join(row) + " |" for row in sheet.rows]
+            lines.append("")
+        lines += [*(f"- {remark}" for remark in remarks(result)), ""]
+    lines += ["## Protocol", "", *(f"- {words}" for words in WORDS)]
+    lines += [f"- **{name}**: {words}" for name, words in _finder_words(results).items()]
+    return "\n".join(lines) + "\n"
+
+
+def to_tables(results: Sequence[ProposalResult]) -> list["Table | Text"]:
+    """Give rich tables for each set, and the remarks below them."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    shown: list[Table | Text] = []
+    for result in results:
+        for sheet in sheets(result):
+            table = Table(
+                title=escape(f"{result.dataset.name}: {sheet.title}"),
+                box=box.SIMPLE_HEAD,
+                padding=(0, 1),
+                collapse_padding=True,
+                pad_edge=False,
+            )
+            for index, header in enumerate(sheet.headers):
+                table.add_column(header, justify="right" if index else "left", no_wrap=not index)
+            for row in sheet.rows:
+                table.add_row(*map(escape, row))
+            shown.append(table)
+        shown.append(Text("\n".join((result.dataset.name, *remarks(result))) + "\n"))
+    return shown
+
+
+def to_words(results: Sequence[ProposalResult]) -> str:
+    """Give the protocol in words, one paragraph each, for the terminal."""
+    return "\n".join([*WORDS, *(f"{name}: {words}" for name, words in _finder_words(results).items())])
+
+
+def to_dict(run: Run, results: Sequence[ProposalResult], *, pictures: bool = True) -> dict[str, Any]:
+    """Give the whole report as plain lists, dicts, texts and numbers; recall is 0..1, None without objects.
+
+    Args:
+        run: What was run.
+        results: One result for each set.
+        pictures: Whether to list the figures of each picture too.
+    """
+    return {
+        "samlet": run.version,
+        "model": {"name": run.model, "digest": run.digest},
+        "command": run.command,
+        "protocol": list(WORDS),
+        "sets": [_set_dict(result, pictures) for result in results],
+    }
+
+
+def _set_dict(result: ProposalResult, pictures: bool) -> dict[str, Any]:
+    first = result.finders[0]
+    return {
+        "name": result.dataset.name,
+        "path": str(result.dataset.root),
+        "pictures": result.pictures,
+        "segmentations": result.segmentations,
+        "objects": result.truths,
+        "pictures_without_objects": result.empty,
+        "broken": [{"name": entry.name, "reason": entry.reason} for entry in result.broken],
+        "peak_mib": result.peak_mib and round(result.peak_mib, 1),
+        "finders": [_finder_dict(one, first, pictures) for one in result.finders],
+    }
+
+
+def _finder_dict(one: FinderResult, first: FinderResult, pictures: bool) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "name": one.finder.name,
+        "protocol": one.finder.words,
+        "recall": {kind: _recall_dict(one, kind) for kind in one.kinds},
+        "prompts": one.mean(lambda picture: picture.timing.asked),
+        "proposals": one.mean(lambda picture: picture.proposals),
+        "seconds": {step: one.mean(figure) for step, figure in _STEPS.items()},
+    }
+    if one is not first:
+        fields["against"] = first.finder.name
+        fields["gain"] = {
+            kind: dict(zip(map(str, AT), gains(first, one, kind), strict=True)) for kind in one.kinds
+        }
+    if pictures:
+        fields["results"] = [
+            {
+                "picture": picture.name,
+                "prompts": picture.timing.asked,
+                "proposals": picture.proposals,
+                "seconds": {step: round(figure(picture), 4) for step, figure in _STEPS.items()},
+                "found": {kind: tally.hits.round(6).tolist() for kind, tally in picture.tallies.items()},
+                "objects": next(iter(picture.tallies.values())).truths.tolist(),
+            }
+            for picture in one.pictures
+        ]
+    return fields
+
+
+def _recall_dict(one: FinderResult, kind: str) -> dict[str, Any]:
+    recall = one.tally(kind).recall
+    fields: dict[str, Any] = {
+        area: {str(at): _plain(recall[row, column]) for column, at in enumerate(AT)}
+        for row, area in enumerate(AREAS)
+    }
+    fields["interval_95"] = {
+        str(at): interval(*_by_picture(one, kind, column)) for column, at in enumerate(AT)
+    }
+    return fields
+
+
+def write(folder: Path, run: Run, results: Sequence[ProposalResult]) -> list[Path]:
+    """Write report.md and report.json; each file appears whole or not at all.
+
+    Args:
+        folder: Where to; made if it is missing.
+        run: What was run.
+        results: One result for each set.
+
+    Returns:
+        The files.
+
+    Raises:
+        OutputError: Something cannot be written.
+    """
+    make_folder(folder)
+    texts = {
+        "report.md": to_markdown(run, results),
+        "report.json": json.dumps(to_dict(run, results), indent=1, ensure_ascii=False) + "\n",
+    }
+    return [atomic_write(folder / name, text) for name, text in texts.items()]
+
+
+def _finder_words(results: Sequence[ProposalResult]) -> dict[str, str]:
+    return {one.finder.name: one.finder.words for result in results for one in result.finders}
+
+
+def _step(name: str) -> Callable[[PictureResult], float]:
+    return lambda picture: float(getattr(picture.timing, name))
+
+
+_STEPS = {name: _step(name) for name in (*STEPS, "total", "cpu")}
+
+
+def _percent(value: float) -> str:
+    return _NONE if np.isnan(value) else f"{100 * value:.1f}"
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
