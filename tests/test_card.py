@@ -186,7 +186,11 @@ def test_registry_knows_names_and_aliases() -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("nanu", "did you mean nano"), ("", "`samlet models` lists them"), ("../../etc/passwd", "got '../../etc/passwd'")],
+    [
+        ("nanu", "did you mean nano"),
+        ("", "`samlet models` lists them"),
+        ("../../etc/passwd", "got '../../etc/passwd'"),
+    ],
 )
 def test_unknown_names(name: str, message: str) -> None:
     with pytest.raises(UnknownModelError, match=message) as caught:

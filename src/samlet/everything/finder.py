@@ -95,7 +95,7 @@ class Finder:
         self._session, self._embedding, self._crop, self._search = session, embedding, crop, search
         self._enlarger = crop.enlarger(search.mode)
         # Half of what other prompts get: three masks a click have to be looked at as well.
-        self.at_once = max(1, session.at_once(embedding) // 2)
+        self.at_once = min(16, max(1, session.at_once(embedding) // 2))
 
     def find(self, points: NDArray[np.float64]) -> Candidates:
         """Decode a few clicks.

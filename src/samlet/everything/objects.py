@@ -142,7 +142,7 @@ def masks_of_boxes(
     rles: list[Rle] = []
     scores, stability = np.zeros(len(boxes), np.float32), np.zeros(len(boxes), np.float32)
     enlarger: Enlarger | None = None
-    size = max(1, session.at_once(embedding) // 2)
+    size = min(16, max(1, session.at_once(embedding) // 2))
     for start in range(0, len(boxes), size):
         masks = session.segment(embedding, Prompt(boxes=boxes[start : start + size]))
         if enlarger is None:
