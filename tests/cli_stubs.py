@@ -16,15 +16,24 @@ from samlet.model import Model
 from samlet.registry import resolve
 from samlet.session import Session
 
-CARD = replace(resolve("nano"), side=128, mask_grid=64, embedding_channels=4)
+_NANO = resolve("nano")
+CARD = replace(
+    _NANO,
+    side=128,
+    mask_grid=64,
+    embedding_channels=4,
+    # Whatever nano itself has: the fake finds objects, and its scores are between 0.6 and 0.9.
+    graphs={**_NANO.graphs, "objects": "nano_objects.onnx"},
+    settings={"pred_iou_thresh": 0.75, "stability_score_thresh": 0.5},
+)
 POINT = ("--point", "40,30")
 BOX = ("--box", "10,10,50,40")
 
 Run = Callable[..., tuple[int, str, str]]
 
 
-def fake_model() -> Model:
-    return Model(Session(CARD, FakeBackend(channels=4)))
+def fake_model(**change: Any) -> Model:
+    return Model(Session(replace(CARD, **change), FakeBackend(channels=4)))
 
 
 @pytest.fixture

@@ -162,7 +162,7 @@ def test_prompts(
 
 
 OPTIONS = [
-    ((), 2, r"expected a command \(segment, models, fetch, convert, evaluate\), got none; see samlet --help"),
+    ((), 2, r"expected a command \(segment, everything, .*, evaluate\), got none; see samlet --help"),
     (("segmnt", "good.png"), 2, "invalid choice: 'segmnt'.*; see samlet --help"),
     (("segment",), 2, "the following arguments are required: PHOTO; see samlet segment --help"),
     (("segment", "good.png", *ONE, "--colour", "red"), 2, "unrecognized arguments: --colour red; see"),

@@ -37,11 +37,16 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
-def formats(text: str) -> tuple[str, ...]:
-    """Read the value of --format.
+def formats(
+    text: str, known: Sequence[str] = FORMATS, *, option: str = "--format", what: str = "formats"
+) -> tuple[str, ...]:
+    """Read the value of --format, or of another option that takes names.
 
     Args:
         text: Names separated by commas.
+        known: The names there are.
+        option: The option.
+        what: What its names stand for.
 
     Returns:
         The names, each once.
@@ -54,11 +59,11 @@ def formats(text: str) -> tuple[str, ...]:
         ('mask', 'coco')
     """
     names = tuple(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
-    unknown = [name for name in names if name not in FORMATS]
+    unknown = [name for name in names if name not in known]
     if unknown or not names:
         got = repr(unknown[0])[:80] if unknown else "none"
         raise InputError(
-            f"expected formats after --format ({', '.join(FORMATS)}), got {got}; separate several by commas"
+            f"expected {what} after {option} ({', '.join(known)}), got {got}; separate several by commas"
         )
     return names
 
@@ -179,7 +184,8 @@ def contents(
     files: dict[str, bytes | None] = {}
     for name, rows in named.items():
         if name in DATA:
-            files[rows[0][0]] = _data(name, answers[0], picture, folder, label).encode()
+            labels = [label] * len(answers[0])
+            files[rows[0][0]] = data(name, answers[0], picture=picture, folder=folder, labels=labels).encode()
             continue
         for answer, names in zip(answers, rows, strict=True):
             if name == "overlay":
@@ -202,8 +208,11 @@ def cached(answer: "Masks") -> "Masks":
     Returns:
         The same masks.
     """
+    from samlet.masks import StoredMasks
+
     height, width = answer.frame.image_hw
-    if answer.scores.size * height * width <= _CACHED_BYTES:
+    # Run lengths are painted faster than logits are enlarged, and there are many of them.
+    if not isinstance(answer, StoredMasks) and answer.scores.size * height * width <= _CACHED_BYTES:
         _ = answer.masks
     return answer
 
@@ -273,22 +282,42 @@ def _make_folder(folder: Path) -> list[Path]:
     return missing
 
 
-def _data(name: str, answer: "Masks", picture: str, folder: Path, label: str) -> str:
-    labels = [label] * len(answer)
+def data(
+    name: str,
+    answer: "Masks",
+    *,
+    picture: str,
+    folder: Path,
+    labels: Sequence[str],
+    classes: Sequence[int] | None = None,
+) -> str:
+    """Write masks in one of the formats `DATA`.
+
+    Args:
+        name: The format.
+        answer: One mask a prompt.
+        picture: Path of the picture.
+        folder: Where the file will be; labelme's refer to the picture from there.
+        labels: Category of each mask; YOLO has numbers instead.
+        classes: Number of each mask's category for YOLO; all 0 if None.
+
+    Returns:
+        The content of the file.
+    """
     file_name = os.path.basename(picture)
     if name == "yolo":
-        return cached(answer).to_yolo()
+        return cached(answer).to_yolo(classes=classes)
     if name == "coco":
         content = cached(answer).to_coco(file_name=file_name, labels=labels)
     elif name == "labelme":
         content = cached(answer).to_labelme(file_name=_seen_from(folder, picture), labels=labels)
     else:
-        content = _polygons(cached(answer), file_name, label)
+        content = _polygons(cached(answer), file_name, labels)
     # Plain ASCII: names in an unknown encoding (surrogates) survive it.
     return json.dumps(content, indent=1) + "\n"
 
 
-def _polygons(answer: "Masks", file_name: str, label: str) -> dict[str, object]:
+def _polygons(answer: "Masks", file_name: str, labels: Sequence[str]) -> dict[str, object]:
     height, width = answer.frame.image_hw
     objects = [
         {
@@ -299,7 +328,7 @@ def _polygons(answer: "Masks", file_name: str, label: str) -> dict[str, object]:
                 for part in parts
             ],
         }
-        for score, parts in zip(answer.scores, answer.to_polygons(), strict=True)
+        for label, score, parts in zip(labels, answer.scores, answer.to_polygons(), strict=True)
     ]
     return {"image": file_name, "width": width, "height": height, "objects": objects}
 

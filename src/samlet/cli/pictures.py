@@ -11,7 +11,10 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 """Endings of the files that are taken from a folder; a file that is named is taken whatever it is called."""
 
 # What an earlier run may have left in a folder that is input and output at once.
-_OURS = re.compile(r"\.(overlay|mask|cutout)(-\d*[a-z]?)?\.png", re.IGNORECASE)
+_OURS = re.compile(
+    r"\.((overlay|mask|cutout)(-\d*[a-z]?)?|sheet|labels|edges|salient|anomalies|footprints)\.png",
+    re.IGNORECASE,
+)
 
 
 def find(

@@ -1,20 +1,14 @@
 """`samlet segment`: pictures and a prompt become masks in files."""
 
 import argparse
-import errno
-import json
-import math
-import os
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samlet.cli import output, pictures, points
-from samlet.errors import InputError, ModelError, OutputError, PartialFailureError, SamletError
+from samlet.cli import output, points
+from samlet.cli import run as shared
+from samlet.errors import InputError
 
 if TYPE_CHECKING:
     from samlet.image import Image
@@ -47,8 +41,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog=_EPILOG,
         allow_abbrev=False,
     )
-    parser.add_argument("pictures", nargs="+", metavar="PHOTO", help="pictures, or folders of pictures")
-    parser.add_argument("--recursive", action="store_true", help="look into the folders of folders too")
+    shared.add_pictures(parser)
     points.add_prompt_arguments(parser)
     group = parser.add_argument_group("model")
     group.add_argument(
@@ -56,50 +49,20 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         action="store_true",
         help="three candidates for each object, best first, instead of one mask",
     )
-    group.add_argument(
-        "--model",
-        default="nano",
-        metavar="NAME",
-        help="a name from `samlet models`, or a weights file: .pt, .pth, .safetensors (default: %(default)s)",
-    )
-    group.add_argument(
-        "--decoder",
-        metavar="FILE",
-        help="SAM's prompt encoder and mask decoder, if the model's file holds the encoder alone",
-    )
+    shared.add_model(group)
     group.add_argument(
         "--zoom",
         choices=("off", "auto"),
         default="auto",
         help="auto: look twice at small boxes, one more encoding each (default: %(default)s)",
     )
-    group.add_argument(
-        "--threads", type=_threads, metavar="N", help="threads to compute with (default: all cores)"
-    )
-    group = parser.add_argument_group("results")
-    group.add_argument(
-        "--format",
-        dest="formats",
-        type=output.formats,
-        default=("overlay",),
-        metavar="NAME[,NAME...]",
-        help=f"what to write: {', '.join(output.FORMATS)} (default: overlay)",
-    )
-    group.add_argument(
-        "--output",
-        type=_folder,
-        default=Path("samlet-out"),
-        metavar="DIR",
-        help="where to write; made if it does not exist (default: %(default)s)",
-    )
+    group = shared.add_results(parser, output.FORMATS)
     group.add_argument(
         "--label",
         default="object",
         metavar="NAME",
         help="name of the objects in coco, polygons and labelme files",
     )
-    group.add_argument("--json", action="store_true", help="print one JSON object a picture, for machines")
-    group.add_argument("--quiet", action="store_true", help="print nothing but errors (and --json)")
     parser.set_defaults(run=run)
 
 
@@ -119,29 +82,9 @@ def run(args: argparse.Namespace) -> int:
     asked = points.prompt_arguments(args)
     if not args.label.strip() or not args.label.isprintable():
         raise InputError(f"expected a name after --label, got {args.label!r:.80}; give a word, such as dog")
-    output.check_folder(args.output)
-    found, twice = pictures.find(args.pictures, recursive=args.recursive, output=args.output)
-    for again in () if args.quiet else twice:
-        _note(f"{again}: comes twice and is taken once")
-    job = _Job(args, asked, output.Names(args.output, [path for path in found if isinstance(path, str)]))
-    failed = 0
-    with _progress(len(found), quiet=args.quiet) as advance:
-        for path in found:
-            try:
-                if isinstance(path, InputError):
-                    raise path
-                _report(job.work(path), args)
-            except SamletError as error:
-                if len(found) == 1 or _is_hopeless(error):
-                    raise
-                failed += 1
-                _complain(path, error)
-            advance()
-    if failed:
-        raise PartialFailureError(
-            f"expected masks for {len(found)} pictures, but {failed} of them failed; see the sentences above"
-        )
-    return 0
+    found, names = shared.find(args)
+    job = _Job(args, asked, names)
+    return shared.each(found, lambda path, _: _report(job.work(path), args), quiet=args.quiet)
 
 
 @dataclass(frozen=True)
@@ -200,11 +143,7 @@ class _Job:
 
     def _loaded(self) -> "Model":
         if self._model is None:
-            from samlet import model
-
-            self._model = model.load(
-                self._args.model, decoder=self._args.decoder, threads=self._args.threads
-            )
+            self._model = shared.load_model(self._args)
         return self._model
 
 
@@ -232,12 +171,9 @@ def _ranked(masks: "Masks") -> list["Masks"]:
 
 
 def _report(done: _Done, args: argparse.Namespace) -> None:
-    if args.json:
-        print(json.dumps(_record(done)), flush=True)
-    elif not args.quiet:
-        print("\n".join(_lines(done)), flush=True)
+    shared.report(args, lambda: _record(done), lambda: _lines(done))
     for name in () if args.quiet else done.empty:
-        _note(f"{output.one_line(name)}: not written, because its mask is empty")
+        shared.note(f"{name}: not written, because its mask is empty")
 
 
 def _record(done: _Done) -> dict[str, Any]:
@@ -248,7 +184,7 @@ def _record(done: _Done) -> dict[str, Any]:
             one = answer[index]
             record = {
                 "object": index + 1,
-                "score": _number(float(one.scores[0]), 4),
+                "score": shared.rounded(float(one.scores[0]), 4),
                 "area": int(one.areas[0]),
                 "bbox_xyxy": one.boxes_xyxy[0].tolist(),
                 "rle": one.to_rle()[0],
@@ -274,76 +210,16 @@ def _lines(done: _Done) -> list[str]:
         for letter, answer in zip(output.LETTERS if several else [""], done.answers, strict=False)
     ]
     what = seen[0][1] if len(seen) == 1 else f"{len(seen)} masks"
-    names = [str(path) for path in done.files]
-    where = ", ".join(names) if len(names) < 4 else f"{len(names)} files in {done.files[0].parent}"
     times = f"embed {done.embed_ms:.0f} ms, segment {done.segment_ms:.0f} ms"
     rest = [f"  {name}: {text}" for name, text in seen] if len(seen) > 1 else []
-    return [f"{output.one_line(done.path)}: {what} -> {output.one_line(where) or 'no file'} ({times})", *rest]
+    return [f"{output.one_line(done.path)}: {what} -> {shared.places(done.files)} ({times})", *rest]
 
 
 def _seen(one: "Masks") -> str:
-    height, width = one.frame.image_hw
     score, area = float(one.scores[0]), int(one.areas[0])
     if not area:
         return f"nothing found, score {score:.2f}"
     x0, y0, x1, y1 = one.boxes_xyxy[0].tolist()
-    share = 100 * area / (height * width)
-    percent = f"{share:.1f} %" if share >= 0.1 else "less than 0.1 %"
-    return f"score {score:.2f}, {percent} of the picture, box {x0},{y0},{x1},{y1}"
-
-
-@contextmanager
-def _progress(count: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
-    """Show a bar on standard error, if a person is looking and there is something to wait for."""
-    if quiet or count < 2 or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # Only lines that go to the same terminal may be moved above the bar; a pipe must get its lines itself.
-    bar = Progress(
-        *columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()
+    return (
+        f"score {score:.2f}, {shared.share(area, one.frame.image_hw)} of the picture, box {x0},{y0},{x1},{y1}"
     )
-    with bar:
-        task = bar.add_task("", total=count)
-        yield lambda: bar.advance(task)
-
-
-def _is_hopeless(error: SamletError) -> bool:
-    """Whether the other pictures would fail too: a broken model, a full disk, but not a name too long."""
-    if isinstance(error, OutputError):
-        return getattr(error.__cause__, "errno", None) not in (errno.ENAMETOOLONG, errno.EISDIR)
-    return isinstance(error, ModelError)
-
-
-def _threads(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text[:9]) <= 4096 or len(text) > 9:
-        raise InputError(
-            f"expected a whole number from 1 to 4096 after --threads, got {text!r:.80}; leave it out for all"
-        )
-    return int(text)
-
-
-def _folder(text: str) -> Path:
-    if not text or "\0" in text:
-        raise InputError(f"expected a folder after --output, got {text!r:.80}; give its name")
-    return Path(os.path.expanduser(text))
-
-
-def _number(value: float, digits: int) -> float | None:
-    """Round for JSON, which knows neither NaN nor infinity."""
-    return round(value, digits) if math.isfinite(value) else None
-
-
-def _complain(path: str | InputError, error: SamletError) -> None:
-    """Report one of several pictures, by name: a wrong prompt is not wrong for all of them."""
-    text = output.one_line(str(error))
-    if isinstance(path, str) and output.one_line(path) not in text:
-        text = f"{output.one_line(path)}: {text}"
-    print(f"samlet: error: {text}", file=sys.stderr, flush=True)
-
-
-def _note(text: str) -> None:
-    print(f"samlet: note: {output.one_line(text)}", file=sys.stderr, flush=True)

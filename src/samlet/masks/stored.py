@@ -12,7 +12,7 @@ from samlet.geometry import Frame
 from samlet.image import Image
 from samlet.masks.logits import Masks
 from samlet.prompt import Prompt
-from samlet.rle import Rle, rle_area, rle_to_bbox, rle_to_mask
+from samlet.rle import Rle, rle_area, rle_to_bbox, rle_to_mask, rle_to_string
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -98,6 +98,12 @@ class StoredMasks(Masks):
     def iter_masks(self) -> Iterator[NDArray[np.bool_]]:
         """Make the full-size masks one at a time: (H, W) each."""
         yield from self._made["masks"] if "masks" in self._made else self._decoded()
+
+    def to_rle(self, *, compressed: bool = True) -> list[Rle]:
+        """Give the codes that are stored; see `Masks.to_rle`."""
+        if not compressed:
+            return list(self.rles)
+        return [Rle(size=list(rle["size"]), counts=rle_to_string(rle)) for rle in self.rles]
 
     def full_logits(self, index: int) -> NDArray[np.float32]:
         """Refuse: these masks have no logits.

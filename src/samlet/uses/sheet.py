@@ -13,7 +13,13 @@ from samlet.uses.plain import stored
 
 
 def region_sheet(
-    masks: Masks, image: Image | None = None, *, top: int = 24, columns: int = 6, cell: int = 160
+    masks: Masks,
+    image: Image | None = None,
+    *,
+    top: int = 24,
+    columns: int = 6,
+    cell: int = 160,
+    first: int = 0,
 ) -> PillowImage.Image:
     """Cut regions out of the picture and lay them side by side, with row, score and area below each.
 
@@ -23,6 +29,7 @@ def region_sheet(
         top: Most regions.
         columns: Regions in a row.
         cell: Side of a region's cell in pixels.
+        first: Number of the first row, for captions that count as people do.
 
     Returns:
         RGB.
@@ -47,7 +54,7 @@ def region_sheet(
         x0, y0, x1, y1 = box = runs.box
         window = Image(np.ascontiguousarray(picture.pixels[y0:y1, x0:x1]))
         items.append(drawing.cutout(window, runs.cut(box).mask()))
-        captions.append(f"{row}: {masks.scores[row]:.2f}, {runs.area} px")
+        captions.append(f"{row + first}: {masks.scores[row]:.2f}, {runs.area} px")
     if not items:
         raise InputError(
             "expected regions to show, got none; lower the thresholds or look at another picture"
