@@ -25,7 +25,7 @@ def fields(**changes: Any) -> dict[str, Any]:
 def test_nano_is_what_the_design_says() -> None:
     assert (NANO.family, NANO.side, NANO.pad, NANO.stride, NANO.mask_grid) == ("sam", 512, 32, 8, 256)
     assert (NANO.mean, NANO.std) == ((127.0,) * 3, (128.0,) * 3)
-    assert NANO.graphs == {"encoder": "nano_encoder.onnx", "decoder": "nano_decoder.onnx"}
+    assert NANO.graphs == {role: f"nano_{role}.onnx" for role in ("encoder", "decoder", "objects")}
 
 
 def test_sam_has_stride_16() -> None:

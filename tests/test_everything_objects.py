@@ -55,8 +55,14 @@ def test_one_mask_a_box_in_the_order_of_the_rank(session: Session) -> None:
         x0, y0, x1, y1 = np.rint(box).astype(int)
         wanted[y0:y1, x0:x1] = True
         assert mask_iou(mask, wanted) > 0.9
-    rank = np.sqrt(masks.facts["box_score"] * np.clip(masks.facts["predicted_iou"], 0, 1))
-    np.testing.assert_allclose(masks.scores, rank, rtol=1e-6)
+    np.testing.assert_array_equal(masks.scores, masks.facts["box_score"])
+
+
+def test_the_rank_may_be_the_masks_or_both(session: Session) -> None:
+    both, mask = (objects(session, PICTURE, Objects(rank=rank)) for rank in ("both", "mask"))
+    share = np.clip(both.facts["predicted_iou"], 0, 1)
+    np.testing.assert_allclose(both.scores, np.sqrt(both.facts["box_score"] * share), rtol=1e-6)
+    np.testing.assert_array_equal(mask.scores, np.clip(mask.facts["predicted_iou"], 0, 1))
 
 
 def test_the_same_masks_as_segment_gives(session: Session) -> None:

@@ -5,17 +5,22 @@ import tomllib
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, load_file, save_file
 
 import samlet
 from samlet.errors import CheckpointError
-from samlet.export.release import PACKAGE, ship, shrink, write_model
+from samlet.export.release import PACKAGE, ship, ship_objects, shrink, write_model
+
+
+def parts(weights, *, head):
+    """The object head of a model's weights, or all the rest."""
+    return {k: v for k, v in weights.items() if k.startswith("objects.") == head}
 
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory):
     """The built-in weights as if a run had just ended: float32, averaged, beside other slots."""
-    weights = load_file(PACKAGE / "weights" / "nano.safetensors")
+    weights = parts(load_file(PACKAGE / "weights" / "nano.safetensors"), head=False)
     tensors = {f"average.{k}": v.astype(np.float32) for k, v in weights.items()}
     tensors["optimiser.0.step"] = np.zeros(1, np.float32)
     path = tmp_path_factory.mktemp("run") / "state.safetensors"
@@ -27,21 +32,60 @@ def test_a_released_model_loads_by_path_and_answers(state, sample, tmp_path):
     write_model(state, tmp_path / "mine.safetensors", name="mine")
     mine, builtin = samlet.load(tmp_path / "mine.safetensors"), samlet.load()
     assert mine.card.name == "mine"
+    assert "objects" not in mine.card.graphs  # the built-in head does not know another encoder's features
     photo = sample("coffee")
     wanted = builtin.segment(photo, points=[280, 60])
     assert np.array_equal(mine.segment(photo, points=[280, 60]).logits, wanted.logits)
 
 
-def test_shipping_changes_weights_and_digest_only(state, tmp_path):
-    (tmp_path / "cards").mkdir()
-    text = (PACKAGE / "cards" / "nano.toml").read_text("utf-8")
-    (tmp_path / "cards" / "nano.toml").write_text(text.replace("size = ", "size = 1", 1))
-    ship(state, package=tmp_path)
-    data = (tmp_path / "weights" / "nano.safetensors").read_bytes()
-    card = tomllib.loads((tmp_path / "cards" / "nano.toml").read_text("utf-8"))
+@pytest.fixture
+def package(tmp_path):
+    """The parts of the package that shipping reads and writes, with a stale size in the card."""
+    for part in ("cards/nano.toml", "graphs/nano_objects.json", "weights/nano.safetensors"):
+        (tmp_path / part).parent.mkdir()
+        (tmp_path / part).write_bytes((PACKAGE / part).read_bytes())
+    card = tmp_path / "cards" / "nano.toml"
+    card.write_text(card.read_text("utf-8").replace("size = ", "size = 1", 1), "utf-8")
+    return tmp_path
+
+
+def shipped(package):
+    """Card and weights, after checking that they belong together."""
+    data = (package / "weights" / "nano.safetensors").read_bytes()
+    card = tomllib.loads((package / "cards" / "nano.toml").read_text("utf-8"))
     assert card["files"][0]["sha256"] == hashlib.sha256(data).hexdigest()
     assert card["files"][0]["size"] == len(data)
-    assert data == (PACKAGE / "weights" / "nano.safetensors").read_bytes()  # equal weights, equal bytes
+    return card, load(data)
+
+
+def test_shipping_an_encoder_changes_weights_and_digest_and_drops_the_head(state, package):
+    ship(state, package=package)
+    card, weights = shipped(package)
+    before = load_file(PACKAGE / "weights" / "nano.safetensors")
+    assert card["graphs"].keys() == {"encoder", "decoder"}
+    assert weights.keys() == parts(before, head=False).keys()
+    assert all(np.array_equal(weights[k], before[k]) for k in weights)
+
+
+def test_shipping_a_head_changes_nothing_else(package, tmp_path):
+    before = load_file(PACKAGE / "weights" / "nano.safetensors")
+    head = {k.removeprefix("objects."): v for k, v in parts(before, head=True).items()}
+    save_file({f"average.{k}": v.astype(np.float32) for k, v in head.items()}, tmp_path / "same.safetensors")
+    ship_objects(tmp_path / "same.safetensors", package=package)
+    shipped(package)
+    for part in ("weights/nano.safetensors", "cards/nano.toml"):  # equal weights, equal bytes
+        assert (package / part).read_bytes() == (PACKAGE / part).read_bytes()
+    save_file({f"average.{k}": v + np.float32(1) for k, v in head.items()}, tmp_path / "other.safetensors")
+    ship_objects(tmp_path / "other.safetensors", package=package)
+    card, weights = shipped(package)
+    assert card["graphs"]["objects"] == "nano_objects.onnx"
+    for name, array in before.items():
+        assert np.array_equal(weights[name], array) != name.startswith("objects.")
+
+
+def test_a_state_of_another_network_is_no_object_head(state, package):
+    with pytest.raises(CheckpointError, match="expected the state of an object head"):
+        ship_objects(state, package=package)
 
 
 @pytest.mark.parametrize(

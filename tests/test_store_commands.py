@@ -105,7 +105,7 @@ def test_an_unpublished_digest(
 def test_the_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     lines = run(capsys, "models").splitlines()
     rows = {line.split()[0]: line for line in lines[1 : lines.index("")]}
-    assert rows["nano"].split()[1:5] == ["sam", "13.1", "MB", "yes"]
+    assert rows["nano"].split()[1:5] == ["sam", "14.4", "MB", "yes"]
     assert rows["sam_vit_h"].split()[1:5] == ["sam", "2,564.6", "MB", "no"]
     assert rows["mobile_sam_v2_l2"].split()[1:4] == ["sam", "?", "no"]
     assert len({line.index(resolve(name).title) for name, line in rows.items()}) == 1, (

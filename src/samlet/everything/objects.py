@@ -34,7 +34,8 @@ class Objects:
     """How boxes are chosen and masks are ranked.
 
     Attributes:
-        at_most: Most boxes that prompt the decoder; the paper's table ends at 384, its pipeline takes 320.
+        at_most: Most boxes that prompt the decoder: 64 take a sixteenth of the time of SAM's 32 x 32 clicks; the paper
+            takes up to 320.
         box_iou: Of two boxes that overlap more, the better stays.
         min_box_score: Boxes below it are left out, 0 to 1.
         min_score: Masks whose rank score is below it are left out.
@@ -43,12 +44,12 @@ class Objects:
             of both.
     """
 
-    at_most: int = 100
+    at_most: int = 64
     box_iou: float = 0.7
     min_box_score: float = 0.0
     min_score: float = 0.0
     mask_iou: float = 0.8
-    rank: Ranking = "both"
+    rank: Ranking = "box"
 
     def __post_init__(self) -> None:
         """Check every number."""

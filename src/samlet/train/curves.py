@@ -10,6 +10,10 @@ from typing import Any
 
 from samlet.errors import InputError, MissingExtraError
 
+# What the recipes log: `prompts` IoU by kind of prompt; `objects` the IoU of boxes, and their average recall.
+RUNNING = ("box", "click", "best3", "corrected", "iou")
+HELD_OUT = ("box", "click1", "best3", "click3", "click5", "AR@10", "AR@100")
+
 
 def read_metrics(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows of running numbers and rows of held-out numbers of one run."""
@@ -38,22 +42,26 @@ def draw(folder: Path) -> Path:
     running, held_out = read_metrics(folder)
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for name in ("box", "click", "best3", "corrected"):
+    for name in RUNNING:
         points = [(r["minutes"], r[name]) for r in running if name in r]
-        left.plot([x for x, _ in points], [y for _, y in points], label=name)
+        if points:
+            left.plot([x for x, _ in points], [y for _, y in points], label=name)
     left.set(
         title="training crops, current weights (running mean)",
         xlabel="minutes",
         ylabel="IoU",
         ylim=(0.2, 0.95),
     )
-    for name in ("box", "click1", "best3", "click3", "click5"):
+    for name in HELD_OUT:
         points = [(r["minutes"], r[name]) for r in held_out if name in r]
-        right.plot([x for x, _ in points], [y for _, y in points], marker="o", label=name)
-    right.set(title="held-out pictures, averaged weights", xlabel="minutes", ylim=(0.2, 0.95))
+        if points:
+            right.plot([x for x, _ in points], [y for _, y in points], marker="o", label=name)
+    low = 0.0 if any("AR@10" in r for r in held_out) else 0.2
+    right.set(title="held-out pictures, averaged weights", xlabel="minutes", ylim=(low, 0.95))
     for axis in (left, right):
         axis.grid(alpha=0.3)
-        axis.legend()
+        if axis.lines:
+            axis.legend()
     path = folder / "curves.png"
     figure.savefig(path, dpi=110)
     return path

@@ -1,0 +1,349 @@
+"""Train `nano`'s object head: boxes of whatever looks like an object, from sets that are only partly labelled.
+
+    python -m samlet.train.recipes.objects --data PATH/train --out runs/objects --minutes 30
+
+The encoder is frozen and runs once for each view of each picture; what it made is kept in `--cache`. Each step takes
+some of the views; places on an object learn its box and how good that box is, places without a label are asked
+for nothing, or with a small weight for quality 0. With `--steps` a resumed run is bit-for-bit the unbroken one.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from samlet import checkpoint, registry, store
+from samlet.backends.onnx import OnnxBackend
+from samlet.errors import InputError, MissingExtraError, SamletError
+from samlet.nets.objects import ObjectHead
+from samlet.session import Session
+from samlet.train.curves import draw
+from samlet.train.feature_cache import Shelf, read_cache, write_cache
+from samlet.train.forward import channels_last, precision_of
+from samlet.train.object_targets import Targets, make_targets, object_loss
+from samlet.train.optim import WeightAverage, cosine, parameter_groups
+from samlet.train.pictures import Picture, read_sets
+from samlet.train.proposals import box_recall, scales_of
+from samlet.train.state import load_state, save_state
+
+
+@dataclass(frozen=True)
+class SetPlan:
+    """What a set is good for.
+
+    Attributes:
+        views: Views of each picture in the cache: whole, mirrored, then crops.
+        weight: How often a view of it is drawn, relative to other sets' views.
+        trust: How far a place without a label is background: 1 where most objects are labelled, 0 where one is.
+    """
+
+    views: int
+    weight: float
+    trust: float
+
+
+# Objects only: sets whose regions are surfaces, parts or defects are left out, or count little.
+PLAN = {
+    "coco_mini": SetPlan(3, 1.5, 0.7), "coco_train50": SetPlan(3, 1.5, 0.7),
+    "voc2007_seg_train": SetPlan(3, 1.2, 1.0), "voc2012_animals": SetPlan(3, 1.0, 1.0),
+    "voc2012_tiny": SetPlan(2, 1.2, 1.0), "ecssd831": SetPlan(1, 0.8, 0.5), "davis2016": SetPlan(2, 0.5, 0.0),
+    "pets": SetPlan(1, 0.5, 0.0), "pennfudan170": SetPlan(1, 0.5, 0.0), "food_plates": SetPlan(2, 0.5, 0.0),
+    "dsb2018": SetPlan(2, 0.5, 1.0), "bsds500_trainval": SetPlan(2, 0.5, 0.0), "camvid": SetPlan(1, 0.2, 0.0),
+    "cwfid": SetPlan(1, 0.3, 0.0), "carrotweed": SetPlan(1, 0.3, 0.0),
+}  # fmt: skip
+ONE_ID = ("ecssd831",)  # one id for everything salient: two pieces may be two objects or one
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every number of a run; saved beside its weights."""
+
+    minutes: float = 0.0
+    steps: int = 0
+    seed: int = 1
+    batch: int = 12
+    lr: float = 3e-3
+    decay: float = 0.05
+    warmup: int = 100
+    clip: float = 2.0
+    background: float = 3.0  # weight of places without a label
+    average: float = 0.998
+    precision: str = "fp32"
+
+
+@dataclass
+class Batch:
+    """One step's views: half-precision features (B, 512, H/16, W/16) and what they should be answered with."""
+
+    features: NDArray[np.float16]
+    targets: Targets
+
+
+class Loader:
+    """Batches for steps `start`, `start + 1`, ..., made ahead of time by one thread."""
+
+    def __init__(self, shelves: list[Shelf], *, seed: int, batch: int, ahead: int = 4) -> None:
+        self.shelves, self.seed, self.batch, self.ahead = shelves, seed, batch, ahead
+        weights = [np.array([PLAN[g].weight if g in PLAN else 1.0 for g in s.groups]) for s in shelves]
+        self.rows = [w / w.sum() for w in weights]
+        totals = np.array([w.sum() for w in weights])
+        self.shelf = totals / totals.sum()
+
+    def make(self, step: int) -> Batch:
+        """The batch of a step, all of one canvas; depends on (seed, step) alone."""
+        rng = np.random.default_rng((self.seed, step))
+        which = int(rng.choice(len(self.shelves), p=self.shelf))
+        shelf = self.shelves[which]
+        rows = np.sort(rng.choice(len(shelf), self.batch, p=self.rows[which]))
+        trust = [PLAN[g].trust if g in PLAN else 0.0 for g in (shelf.groups[r] for r in rows)]
+        targets = make_targets(shelf.ids[rows], [shelf.boxes[r] for r in rows], np.array(trust, np.float32))
+        return Batch(np.asarray(shelf.features[rows]), targets)
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        """Endless batches from step `start` on."""
+        with ThreadPoolExecutor(1) as pool:
+            queue: list[Future[Batch]] = []
+            step = start
+            while True:
+                while len(queue) < self.ahead:
+                    queue.append(pool.submit(self.make, step))
+                    step += 1
+                yield queue.pop(0).result()
+
+
+class Trainer:
+    """The head, its optimiser, and what one step does."""
+
+    def __init__(self, recipe: Recipe, head: ObjectHead, device: torch.device) -> None:
+        self.recipe, self.head, self.device = recipe, head, device
+        self.dtype = precision_of(recipe.precision, device)
+        groups = parameter_groups(head.parameters(), (), lr_fast=recipe.lr, lr_slow=0.0, decay=recipe.decay)
+        self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+        self.average = WeightAverage(head, recipe.average)
+
+    def step(self, batch: Batch, progress: float, step: int) -> dict[str, float]:
+        """Do one optimiser step; returns the numbers to log."""
+        recipe = self.recipe
+        tokens, detail = scales_of(batch.features, self.device)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            answers = self.head.levels(
+                tokens.contiguous(memory_format=torch.channels_last),
+                detail.contiguous(memory_format=torch.channels_last),
+            )
+        targets = Targets(**{k: v.to(self.device) for k, v in vars(batch.targets).items()})
+        losses = object_loss([a.float() for a in answers], targets, background=recipe.background)
+        loss = torch.stack([v for k, v in losses.items() if k != "iou"]).sum()
+        factor = cosine(progress) * min(1.0, (step + 1) / recipe.warmup)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = float(torch.nn.utils.clip_grad_norm_(self.head.parameters(), recipe.clip))
+        if not math.isfinite(norm):  # one bad step is dropped; the weights and moments stay as they were
+            return {"norm": norm}
+        self.optimiser.step()
+        self.average.update()
+        logged = {k if k == "iou" else f"loss_{k}": float(v.detach()) for k, v in losses.items()}
+        return {"norm": norm, "lr": factor * recipe.lr, **logged}
+
+    def held_out(self, shelves: list[Shelf]) -> dict[str, float]:
+        """Box recall of the averaged weights."""
+        kept = {k: v.clone() for k, v in self.head.state_dict().items()}
+        self.head.load_state_dict(self.average.shadow)
+        try:
+            return box_recall(self.head, shelves, self.device)
+        finally:
+            self.head.load_state_dict(kept)
+
+
+class Run:
+    """A run on disk: its clock, its plan, its log and its state."""
+
+    def __init__(self, recipe: Recipe, out: Path, trainer: Trainer, *, resume: bool) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        self.recipe, self.out, self.trainer = recipe, out, trainer
+        self.state = out / "state.safetensors"
+        self.step, self.spent = 0, 0.0
+        if resume and self.state.exists():
+            facts = load_state(self.state, trainer.head, trainer.optimiser, trainer.average)
+            self.step, self.spent = int(facts["step"]), float(facts["spent"])
+        self.running: dict[str, float] = {}
+        self.saved = self.reported = self.spent
+        plan = {group: asdict(each) for group, each in PLAN.items()}
+        (out / "recipe.json").write_text(json.dumps({**asdict(recipe), "plan": plan}, indent=1))
+
+    @property
+    def progress(self) -> float:
+        """How much of the plan is done, 0 to 1."""
+        return self.step / self.recipe.steps if self.recipe.steps else self.spent / (60 * self.recipe.minutes)
+
+    def note(self, numbers: dict[str, float]) -> None:
+        """Take a step's numbers into the running means."""
+        for key, value in numbers.items():
+            self.running[key] = value if key not in self.running else 0.98 * self.running[key] + 0.02 * value
+
+    def report(self) -> None:
+        """Log the running means to `metrics.jsonl` and say them."""
+        minutes = self.spent / 60
+        left = minutes / self.progress - minutes if self.progress > 0 else 0.0
+        self._log({"step": self.step, "minutes": minutes, **self.running})
+        said = " ".join(f"{k} {v:.4g}" for k, v in self.running.items())
+        print(f"step {self.step}, {minutes:.1f} min, about {left:.0f} left: {said}", flush=True)
+        self.reported = self.spent
+
+    def save(self, shelves: list[Shelf]) -> None:
+        """Write the state, then look at the held-out pictures with the averaged weights."""
+        trainer = self.trainer
+        facts = {"step": self.step, "spent": self.spent}
+        save_state(self.state, trainer.head, trainer.optimiser, trainer.average, facts)
+        checked = trainer.held_out(shelves)
+        self._log({"step": self.step, "minutes": self.spent / 60, "held_out": checked})
+        print("held out:", " ".join(f"{k} {v:.4f}" for k, v in checked.items()), flush=True)
+        self.saved = self.spent
+        with contextlib.suppress(MissingExtraError):  # no matplotlib: `metrics.jsonl` has the numbers
+            draw(self.out)
+
+    def _log(self, row: dict[str, object]) -> None:
+        with (self.out / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run reads, writes and computes."""
+
+    data: Path  # folder with <set>/images and <set>/masks
+    out: Path  # made if missing
+    cache: Path | None = None  # features; default `out`/cache; about 5 GB for 6,500 views
+    device: str = "cpu"
+    every: float = 5.0  # minutes between saved states
+    threads: int = 1  # of the head; it is so small that on a busy machine one thread was the fastest
+
+
+def encoder_digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 (hex) of the encoder's weights: features of another encoder are of no use."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        if name.startswith("encoder."):
+            digest.update(name.encode() + np.ascontiguousarray(arrays[name], np.float16).tobytes())
+    return digest.hexdigest()
+
+
+def in_one_piece(picture: Picture) -> bool:
+    """Whether the only id of a set like ECSSD covers one connected piece, next to specks."""
+    if picture.group not in ONE_ID:
+        return True
+    mask = (picture.regions[0] == 1).astype(np.uint8)
+    areas = np.sort(cv2.connectedComponentsWithStats(mask)[2][1:, cv2.CC_STAT_AREA])[::-1]
+    return len(areas) < 2 or bool(areas[1] < 0.1 * areas[0])
+
+
+def features(place: Place, *, seed: int) -> tuple[list[Shelf], list[Shelf]]:
+    """The cached features of the training and of the held-out part; what is missing is made.
+
+    Raises:
+        InputError: There are no pictures, or the cache was made by another encoder.
+    """
+    folder = place.cache or place.out / "cache"
+    card = registry.resolve("nano")
+    digest = encoder_digest(checkpoint.parse(store.read_verified(card.files[0]), origin=card.name).arrays)
+    found = []
+    for part in ("train", "dev"):
+        if not (folder / part / "index.json").exists():
+            dev = part == "dev"
+            pictures = [p for p in read_sets(place.data, dev=dev, max_side=512) if dev or in_one_piece(p)]
+            views = {group: plan.views for group, plan in PLAN.items()}
+            if not any(p.group in PLAN for p in pictures):  # sets of the user's own
+                views = {p.group: 1 for p in pictures}
+            session = Session(card, OnnxBackend(), threads=place.threads)
+            write_cache(
+                folder / part, session, pictures, views=None if dev else views, seed=seed, digest=digest
+            )
+        found.append(read_cache(folder / part, digest=digest))
+    if not found[0]:
+        raise InputError(f"expected pictures to train on below {place.data}, found none; pass the data root")
+    return found[0], found[1]
+
+
+def run(recipe: Recipe, place: Place, *, resume: bool = False, stop: int | None = None) -> None:
+    """Train and leave `metrics.jsonl`, `state.safetensors` and `recipe.json` in `place.out`.
+
+    Args:
+        recipe: The numbers.
+        place: Folders and device.
+        resume: Go on from the state in `place.out` if there is one.
+        stop: Save and return after so many steps although the plan goes on (to resume later).
+
+    Raises:
+        InputError: There are no pictures.
+        CheckpointError: The state to resume from belongs to something else.
+    """
+    torch.set_num_threads(place.threads)
+    device = torch.device(place.device)
+    shelves, held_out = features(place, seed=recipe.seed)
+    torch.manual_seed(recipe.seed)
+    head = ObjectHead().to(device)
+    channels_last(head)
+    trainer = Trainer(recipe, head, device)
+    now = Run(recipe, place.out, trainer, resume=resume)
+    print(f"{sum(map(len, shelves))} views to train on, {sum(map(len, held_out))} held out", flush=True)
+    loader = Loader(shelves, seed=recipe.seed, batch=recipe.batch)
+    clock = time.monotonic()
+    for batch in loader.batches(now.step):
+        now.note(trainer.step(batch, now.progress, now.step))
+        now.step += 1
+        now.spent += time.monotonic() - clock
+        clock = time.monotonic()
+        done = now.progress >= 1 or now.step == stop
+        if done or now.spent - now.reported > 20:
+            now.report()
+        if done or now.spent - now.saved > 60 * place.every:
+            now.save(held_out)
+            clock = time.monotonic()  # looking at held-out pictures is not training time
+        if done:
+            return
+
+
+def main() -> int:
+    """Command line of the recipe."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--data", type=Path, required=True, help="folder with <set>/images and <set>/masks")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, help="folder of the encoder's features (default: OUT/cache)")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--every", type=float, default=5.0, help="minutes between saved states")
+    parser.add_argument("--threads", type=int, default=1)
+    for name in ("minutes", "lr", "decay", "background", "average"):
+        parser.add_argument(f"--{name}", type=float, default=getattr(Recipe(), name))
+    for name in ("steps", "seed", "batch"):
+        parser.add_argument(f"--{name}", type=int, default=getattr(Recipe(), name))
+    parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="fp32")
+    args = parser.parse_args()
+    names = ("minutes", "steps", "seed", "batch", "lr", "decay", "background", "average", "precision")
+    recipe = Recipe(**{name: getattr(args, name) for name in names})
+    if bool(recipe.minutes) == bool(recipe.steps):
+        parser.error("give either --minutes or --steps")
+    try:
+        place = Place(args.data, args.out, args.cache, args.device, args.every, args.threads)
+        run(recipe, place, resume=args.resume)
+    except SamletError as error:
+        print(f"samlet: error: {error}")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
