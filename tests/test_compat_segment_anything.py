@@ -85,7 +85,7 @@ def test_import_paths():
         "efficientvit_l1",
         "efficientvit_l2",
     } <= sam_model_registry.keys()
-    with pytest.raises(ModelError, match="samlet export"):
+    with pytest.raises(ModelError, match="use the original package"):
         SamOnnxModel(None, return_single_mask=True)
 
 

@@ -1,4 +1,4 @@
-"""Where the original keeps its export wrapper; samlet exports by a command of its own."""
+"""Where the original keeps its export wrapper; samlet runs ONNX without one and writes no files for others yet."""
 
 from typing import NoReturn
 
@@ -9,12 +9,12 @@ class SamOnnxModel:
     """The original's wrapper around a torch decoder for `torch.onnx.export`; there is none here."""
 
     def __init__(self, *_arguments: object, **_options: object) -> NoReturn:
-        """Say where the export is.
+        """Say that there is none.
 
         Raises:
             MissingExtraError: Always.
         """
         raise MissingExtraError(
-            "expected samlet's own way to export, got SamOnnxModel, which wraps torch modules; "
-            "run `samlet export` for ONNX files with the same inputs and outputs"
+            "expected a call that samlet has, got SamOnnxModel, which wraps torch modules; samlet runs checkpoints on "
+            "ONNX Runtime as they are, and to write ONNX files for other tools use the original package"
         )
