@@ -82,6 +82,7 @@ def test_the_attacks_are_real(tmp_path: Path) -> None:
     assert [name for name, record in records.items() if not record["canary"]] == []
 
 
+@pytest.mark.parity  # so that CI runs it where onnx is installed
 def test_onnx_attacks_are_onnx() -> None:
     """What is refused as a graph really is one, for the library that reads graphs."""
     onnx = pytest.importorskip("onnx")

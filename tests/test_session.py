@@ -9,7 +9,7 @@ import pytest
 
 from samlet.backends.base import Array
 from samlet.backends.fake import FakeBackend, decoded
-from samlet.errors import InputError, ModelError, PromptError
+from samlet.errors import EmbeddingError, InputError, ModelError, PromptError
 from samlet.image import Image
 from samlet.prompt import Prompt
 from samlet.registry import resolve
@@ -144,6 +144,19 @@ def test_eight_threads_with_mixed_pictures_and_prompts() -> None:
 def test_wrong_numbers(options: dict[str, int], error: type[Exception]) -> None:
     with pytest.raises(error, match="at least 1"):
         session(**options)
+
+
+@pytest.mark.parametrize("arrays", [{}, {"image_embeddings": np.zeros(3, np.float32)}])
+def test_an_embedding_from_outside_without_the_models_array(arrays: dict[str, np.ndarray]) -> None:
+    """Its digest may be right and its arrays wrong; that is the embedding's fault, in one sentence."""
+    from samlet.everything import everything
+
+    one = session()
+    view = replace(one.embed(Image.load(np.zeros((48, 64, 3), np.uint8))), arrays=arrays)
+    with pytest.raises(EmbeddingError, match="image_embeddings"):
+        one.segment(view, Prompt.make(image_hw=(48, 64), points=[32, 24]))
+    with pytest.raises(EmbeddingError, match="image_embeddings"):
+        everything(one, view)
 
 
 def test_unknown_family() -> None:

@@ -235,7 +235,7 @@ class Model:
 
     def _finder(self) -> Session | None:
         """Give the session whose object head finds boxes for this model; None if it is its own."""
-        if self._session.has_objects or self.card.name == "nano":
+        if self._session.has_objects:
             return None
         if self._borrowed is None:
             self._borrowed = load("nano").session

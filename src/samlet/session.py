@@ -99,9 +99,11 @@ class Session:
         Args:
             embedding: What the prompts are about; its grid decides.
         """
-        height, width = embedding.arrays["image_embeddings"].shape[2:]
+        array = embedding.arrays.get("image_embeddings")
+        if array is None or array.ndim != 4:
+            return 1  # an embedding from outside; the family says what is wrong with it
         # SAM's tokens lie at stride 16; nano's embedding packs four cells into one of them.
-        tokens = height * width * (self.card.stride / 16) ** 2
+        tokens = array.shape[2] * array.shape[3] * (self.card.stride / 16) ** 2
         return max(1, int(_TOKENS_AT_ONCE / max(tokens, 1)))
 
     @property

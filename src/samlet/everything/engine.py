@@ -16,7 +16,7 @@ from samlet.everything.coarse import covered, split
 from samlet.everything.finder import Crop, Finder, Mode, Search, above, reaching
 from samlet.everything.grid import Box, Grid
 from samlet.everything.pack import Packed
-from samlet.families import family
+from samlet.families import family, sam
 from samlet.geometry import nms
 from samlet.image import Image
 from samlet.masks import StoredMasks
@@ -239,7 +239,7 @@ class GridEngine:
             else:
                 embedding = view if isinstance(view, Embedding) else self._session.embed(view)
                 self._view = view = embedding
-            height, width = embedding.arrays["image_embeddings"].shape[2:]
+            height, width = sam.array_of(embedding, self._session.card).shape[2:]
             crop = Crop(number, box, image_hw, embedding.frame, (4 * height, 4 * width))
             yield crop, Finder(self._session, embedding, crop, self._search), layer
 

@@ -34,8 +34,8 @@ class Objects:
     """How boxes are chosen and masks are ranked.
 
     Attributes:
-        at_most: Most boxes that prompt the decoder: 64 take a sixteenth of the time of SAM's 32 x 32 clicks; the paper
-            takes up to 320.
+        at_most: Most boxes that prompt the decoder: 64 take about a sixteenth of the time of SAM's 32 x 32 clicks
+            (docs/training/objects.md); the paper takes up to 320.
         box_iou: Of two boxes that overlap more, the better stays.
         min_box_score: Boxes below it are left out, 0 to 1.
         min_score: Masks whose rank score is below it are left out.

@@ -74,6 +74,24 @@ def embedding_arrays(outputs: Outputs, card: Card) -> Feeds:
     return {"image_embeddings": array.astype(np.float32, copy=False)}
 
 
+def array_of(embedding: Embedding, card: Card) -> NDArray[np.float32]:
+    """Give the array of an embedding, which may come from a file.
+
+    Returns:
+        (1, C, h, w).
+
+    Raises:
+        EmbeddingError: There is none, or it does not have the model's shape.
+    """
+    array = embedding.arrays.get("image_embeddings")
+    if array is None or array.ndim != 4 or array.shape[:2] != (1, card.embedding_channels):
+        raise EmbeddingError(
+            f"expected an embedding with image_embeddings of shape (1, {card.embedding_channels}, h, w) for "
+            f"{card.name}, got {None if array is None else array.shape}; embed the picture again"
+        )
+    return array
+
+
 def decode_feed(embedding: Embedding, prompt: Prompt, card: Card) -> Feeds:
     """Prepare N prompts for the decoder; all sizes follow from the embedding's grid (h, w).
 
@@ -92,12 +110,7 @@ def decode_feed(embedding: Embedding, prompt: Prompt, card: Card) -> Feeds:
         PromptError: The hint is not on the grid of this picture's low-res logits.
         EmbeddingError: The embedding's array does not have the model's shape.
     """
-    array = embedding.arrays.get("image_embeddings")
-    if array is None or array.ndim != 4 or array.shape[:2] != (1, card.embedding_channels):
-        raise EmbeddingError(
-            f"expected an embedding with image_embeddings of shape (1, {card.embedding_channels}, h, w) for "
-            f"{card.name}, got {None if array is None else array.shape}; embed the picture again"
-        )
+    array = array_of(embedding, card)
     count = len(prompt)
     grid_hw = 4 * array.shape[2], 4 * array.shape[3]
     coords, labels = _points(prompt, embedding.frame)
