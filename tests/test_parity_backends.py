@@ -79,7 +79,7 @@ def test_committed_graphs_are_those_of_the_networks():
     from samlet.export.graphs import GRAPHS, build, builders, contract, spec_of, to_text
 
     for stem in builders if os.environ.get("SAMLET_PARITY") == "all" else CHEAP:
-        exported = build(spec_of(builders[stem]))
+        exported = build(stem, spec_of(builders[stem]))
         committed = (GRAPHS / f"{stem}.onnx").read_bytes()
         assert committed == exported.model.SerializeToString(deterministic=True), f"{stem}: run `make graphs`"
         assert (GRAPHS / f"{stem}.json").read_text() == to_text(contract(exported))

@@ -1,14 +1,14 @@
 """A card on a backend: pictures become embeddings, prompts become masks, nothing is remembered."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from samlet import registry, store
-from samlet.backends.base import Backend, Graph, GraphFile
+from samlet import packed, registry
+from samlet.backends.base import Array, Backend, Graph, GraphFile
 from samlet.card import Card
 from samlet.embedding import Embedding
 from samlet.errors import CheckpointError, InputError
@@ -208,20 +208,19 @@ def _open(card: Card, roles: tuple[str, ...], backend: Backend, threads: int | N
             f"expected graphs for {', '.join(roles)} in the card of {card.name}, but it lacks "
             f"{', '.join(lacking)}; correct the card"
         )
-    files = [_graph_file(card.graphs[role], real=backend.needs_files) for role in roles]
-    weights = registry.read_weights(card, files) if backend.needs_files else {}
+    weights: Mapping[str, Array] = {}
+    if not backend.needs_files:
+        files = [GraphFile(card.graphs[role].removesuffix(".onnx"), b"", (), (), {}, 0) for role in roles]
+    else:
+        files = [packed.read_graph(card.graphs[role]) for role in roles]
+        if getattr(backend, "takes_packed", False):
+            files = packed.with_packed(card, files)
+        else:
+            weights = registry.read_weights(card, files)
     return tuple(
         backend.open(role, file, weights=weights, threads=threads)
         for role, file in zip(roles, files, strict=True)
     )
-
-
-def _graph_file(file_name: str, *, real: bool) -> GraphFile:
-    name = file_name.removesuffix(".onnx")
-    if not real:
-        return GraphFile(name, b"", (), (), {}, 0)
-    onnx, description = store.read_graph(file_name)
-    return GraphFile.parse(name, onnx, description)
 
 
 def _chunks(prompt: Prompt, size: int, *, cut: bool) -> Iterator[tuple[NDArray[np.int64], int]]:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -35,6 +36,8 @@ class GraphFile:
             it differs from `initializers` where weights are folded at load.
         unused: Those of `checkpoint` that no answer depends on; a file may leave them out.
         recipes: How a weight that is not in the file follows from those that are; see `samlet.backends.folding`.
+        packed: File with all weights folded, at the offsets that `onnx` names (`samlet.backends.packing`); None where
+            nobody asked for one. Only samlet's own cache is ever named here.
     """
 
     name: str
@@ -46,6 +49,7 @@ class GraphFile:
     checkpoint: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     unused: frozenset[str] = frozenset()
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    packed: Path | None = None
 
     @classmethod
     def parse(cls, name: str, onnx: bytes, description: bytes) -> Self:
@@ -105,7 +109,11 @@ class Graph(Protocol):
 
 
 class Backend(Protocol):
-    """A runtime."""
+    """A runtime.
+
+    One that reads weights from a file says so with an attribute `takes_packed = True`: then its graphs come with
+    `GraphFile.packed`, and without arrays.
+    """
 
     @property
     def name(self) -> str:

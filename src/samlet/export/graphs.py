@@ -4,7 +4,8 @@
     python -m samlet.export.graphs --check      # exit 1 if a committed graph differs from a fresh one
 
 Each parameter becomes an initializer marked external, under its state-dict name, and without bytes; the backend
-binds arrays to the names at load (docs/adr/0002). Networks are exported in their deploy form (`nets/deploy.py`), and
+binds arrays to the names at load (docs/adr/0002), or reads them from a packed file at the offsets that the graph names
+(docs/adr/0007). Networks are exported in their deploy form (`nets/deploy.py`), and
 the contract beside the graph says how its weights follow from an official file's. Everything else is left to the
 runtime's optimiser, once it has the weights.
 """
@@ -23,6 +24,7 @@ import torch
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 from torch.export import Dim
 
+from samlet.backends.packing import location_of, places
 from samlet.backends.torch import Builder, builder_of, builders
 from samlet.nets.deploy import Recipe, deploy_
 
@@ -91,8 +93,8 @@ def spec_of(network: Builder) -> GraphSpec:
     return _decoder_spec(network) if network.prompts else _embedding_spec(network)
 
 
-def build(spec: GraphSpec) -> Exported:
-    """Export one network in its deploy form and strip its weights."""
+def build(stem: str, spec: GraphSpec) -> Exported:
+    """Export one network in its deploy form, strip its weights and say where they lie in the file `stem`.weights."""
     torch.manual_seed(0)
     module, prefix = spec.network.build(), spec.network.prefix
     checkpoint = {prefix + name: list(tensor.shape) for name, tensor in module.state_dict().items()}
@@ -120,6 +122,7 @@ def build(spec: GraphSpec) -> Exported:
             if tensor.name not in module.state_dict() and uses_external_data(tensor):
                 load_external_data_for_tensor(tensor, folder)
     strip(model, set(module.state_dict()), prefix)
+    place(model, stem)
     return Exported(model, checkpoint, recipes)
 
 
@@ -135,8 +138,6 @@ def strip(model: onnx.ModelProto, parameters: set[str], prefix: str) -> None:
             tensor.ClearField("float_data")
             tensor.data_location = onnx.TensorProto.EXTERNAL
             del tensor.external_data[:]
-            entry = tensor.external_data.add()
-            entry.key, entry.value = "location", "weights"
     missing = {name for name in parameters - set(renamed) if not name.endswith(CANCELLED)}
     if missing:
         raise RuntimeError(f"the exporter renamed or folded these parameters: {sorted(missing)}")
@@ -156,6 +157,22 @@ def strip(model: onnx.ModelProto, parameters: set[str], prefix: str) -> None:
     del model.functions[:]
     model.doc_string = ""
     model.producer_name, model.producer_version = "samlet", ""
+
+
+def place(model: onnx.ModelProto, stem: str) -> None:
+    """Fix where each external initializer lies in the packed file of its graph."""
+    external = {t.name: t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL}
+    where = places({name: tuple(tensor.dims) for name, tensor in external.items()})
+    for name, (offset, length) in where.items():
+        tensor = external[name]
+        if tensor.data_type != onnx.TensorProto.FLOAT:
+            raise RuntimeError(
+                f"the packed file holds float32 only, and {name} is of type {tensor.data_type}"
+            )
+        del tensor.external_data[:]
+        for key, value in (("location", location_of(stem)), ("offset", str(offset)), ("length", str(length))):
+            entry = tensor.external_data.add()
+            entry.key, entry.value = key, value
 
 
 def contract(exported: Exported) -> dict[str, Any]:
@@ -202,7 +219,7 @@ def main() -> int:
     for stem, network in networks.items():
         if network is None:
             parser.error(f"expected graphs of {', '.join(builders)}, got {stem}")
-        exported = build(spec_of(network))
+        exported = build(stem, spec_of(network))
         model = exported.model
         data = model.SerializeToString(deterministic=True)
         text = to_text(contract(exported))

@@ -3,6 +3,7 @@
 Bytes are read once: what is parsed is what was hashed, so that swapping a file between the two is of no use.
 """
 
+from samlet.store.derived import keep
 from samlet.store.files import copy_to, describe, fetch, locate, read_graph, read_verified
 from samlet.store.first_use import record_first_use
 from samlet.store.hub import fetch_from_hub, parse_reference
@@ -14,6 +15,7 @@ __all__ = [
     "describe",
     "fetch",
     "fetch_from_hub",
+    "keep",
     "locate",
     "parse_reference",
     "read_graph",
