@@ -8,7 +8,9 @@ import contextlib
 import errno
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from samlet.errors import OutputError
 
@@ -62,14 +64,63 @@ def atomic_write(path: str | Path, data: bytes | str) -> Path:
         _write_and_flush(temporary, content)
         os.replace(temporary, target)
     except OSError as error:
-        reason = _REASONS.get(error.errno or 0, f"{error.strerror or error}; choose another path")
-        raise OutputError(f"could not write {str(target)!r}: {reason}") from error
+        raise not_written(target, error) from error
     finally:
         # Also on Ctrl-C: after a successful rename there is nothing left to remove.
         with contextlib.suppress(OSError):
             temporary.unlink()
     flush_folder(target.parent)
     return target
+
+
+@contextlib.contextmanager
+def atomic_stream(path: str | Path) -> Iterator[BinaryIO]:
+    """Write a file too large for memory, part by part, under the promise of `atomic_write`.
+
+    The target appears when the block ends well; if it raises, nothing has changed.
+
+    Args:
+        path: The target; its folder must exist.
+
+    Yields:
+        A binary stream to write to.
+
+    Raises:
+        OutputError: The disk is full, the folder is missing or not writable, or the target is a folder.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with atomic_stream(Path(folder) / "note.txt") as stream:
+        ...         _ = stream.write(b"two "), stream.write(b"words")
+        ...     (Path(folder) / "note.txt").read_text()
+        'two words'
+    """
+    target = Path(path)
+    temporary = target.with_name(f".samlet-{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        raise not_written(target, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    flush_folder(target.parent)
+
+
+def not_written(target: str | Path, error: OSError) -> OutputError:
+    """Say in one sentence why something could not be written, and what to do.
+
+    Args:
+        target: What was to be written.
+        error: What the system said.
+    """
+    reason = _REASONS.get(error.errno or 0, f"{error.strerror or error}; choose another path")
+    return OutputError(f"could not write {str(target)!r}: {reason}")
 
 
 def _write_and_flush(path: Path, content: bytes) -> None:
