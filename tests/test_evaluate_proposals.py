@@ -21,7 +21,7 @@ from samlet.cli import evaluate as command
 from samlet.errors import InputError, MissingExtraError, SamletError
 from samlet.evaluate import proposals, proposals_report
 from samlet.evaluate.datasets import Dataset, Region, Sample
-from samlet.evaluate.finders import Finder, Timing, finder, ranked, usual
+from samlet.evaluate.finders import Finder, Split, Timing, finder, ranked, usual
 from samlet.evaluate.proposals import (
     AREAS,
     AT,
@@ -44,7 +44,7 @@ from tests.evaluate_stubs import make_set, two_squares
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RUN = Run(model="stub", digest="0" * 64, command="samlet evaluate stub", version="0.1.0")
-NO_TIME = Timing(0.0, 0.0, 0.0, 0.0, 0.0, 0)
+NO_TIME = Timing(Split(0.0, 0.0, 0.0, 0.0), Split(0.0, 0.0, 0.0, 0.0), 0)
 
 
 def average_recall(ious: NDArray[np.float64], areas: NDArray[np.int64], area: str, at: int) -> float:
@@ -259,9 +259,9 @@ def finder_of(propose: Any, name: str = "oracle") -> Finder:
 def test_the_grid_asks_every_click_and_ranks_by_the_mean(session: Any) -> None:
     image = Image.load(np.zeros((48, 64, 3), np.uint8))
     masks, timing = finder("grid3", session).find(image)
-    assert timing.asked == 9 and timing.prompts == 0
-    assert timing.encoder > 0 and timing.decoder > 0 and timing.post > 0
-    assert timing.total == pytest.approx(timing.encoder + timing.decoder + timing.post)
+    assert timing.asked == 9 and timing.clock.prompts == 0
+    assert timing.clock.encoder > 0 and timing.clock.decoder > 0 and timing.clock.post > 0
+    assert timing.cpu.total == pytest.approx(timing.cpu.encoder + timing.cpu.decoder + timing.cpu.post)
     assert len(masks) > 0 and (np.diff(masks.scores) <= 0).all()
     strict, _ = finder("grid3-nms70", session).find(image)
     default, _ = finder("grid3-default", session).find(image)
@@ -286,7 +286,7 @@ def test_objects_prompt_with_boxes_and_rank_as_asked() -> None:
     image = Image.load(np.zeros((64, 64, 3), np.uint8))
     head = with_objects()
     masks, timing = finder("objects", head).find(image)
-    assert timing.asked == 4 and timing.prompts > 0 and timing.decoder > 0
+    assert timing.asked == 4 and timing.clock.prompts > 0 and timing.clock.decoder > 0
     assert len(masks) == 4 and (np.diff(masks.scores) <= 0).all()
     assert masks.facts["prompt_box"][0].tolist() == [0, 0, 32, 32]
     assert sorted(compare(truth_of([square(0, 0, 32, 32, (64, 64))]), masks)) == ["box", "mask", "own box"]
@@ -322,7 +322,9 @@ def test_boxes_may_come_from_another_model() -> None:
     assert asked == ["some/model.pt"] and "boxes of other (digest " in found.words
     masks, timing = found.find(Image.load(np.zeros((64, 64, 3), np.uint8)))
     assert len(masks) == timing.asked == 4
-    assert timing.prompts > 0 and timing.encoder > 0, "the other model's encoding is not the model's"
+    assert timing.clock.prompts > 0 and timing.clock.encoder > 0, (
+        "the other model's encoding is not the model's"
+    )
 
 
 def test_no_object_is_an_empty_answer() -> None:
@@ -475,7 +477,8 @@ def picture(name: str, found: int, there: int, seconds: float) -> PictureResult:
     hits = np.zeros((len(AREAS), len(AT)))
     hits[0] = found
     tally = Tally(hits, np.array([there, 0, there, 0]))
-    return PictureResult(name, {"mask": tally}, Timing(0.1, 0, seconds, 0, 0.2, 7), 9)
+    timing = Timing(Split(0.1, 0, seconds, 0), Split(0.2, 0, 2 * seconds, 0), 7)
+    return PictureResult(name, {"mask": tally}, timing, 9)
 
 
 def measured(tmp_path: Path) -> ProposalResult:
@@ -490,9 +493,11 @@ def test_the_report_has_recall_costs_and_a_comparison(tmp_path: Path) -> None:
     text = proposals_report.to_markdown(RUN, [result])
     assert "| grid | 10 | 25.0 | 25.0 - 25.0 | - | 0.0 | - |" in text
     assert "| objects | 1000 | 62.5 | 50.0 - 75.0 | - | 0.0 | - |" in text
-    assert "| grid | 7 | 9 | 0.100 | 0.000 | 1.600 | 0.000 | 1.700 | 0.200 |" in text
+    assert "| grid | 7 | 9 | clock | 0.100 | 0.000 | 1.600 | 0.000 | 1.700 |" in text
+    assert "| grid | 7 | 9 | processor | 0.200 | 0.000 | 3.200 | 0.000 | 3.400 |" in text
     assert "| objects | mask AR@100, points | +37.5 | +25.0 to +50.0 |" in text
-    assert "| objects | decoder seconds, share | 0.062 |  |" in text
+    assert "| objects | decoder seconds (clock), share | 0.062 |  |" in text
+    assert "| objects | total seconds (processor), share | 0.118 |  |" in text
     assert "all finders together: 100 MiB" in text and "Knows the truth." in text
     for words in proposals_report.WORDS:
         assert words in text
@@ -508,6 +513,7 @@ def test_the_json_has_the_same_figures(tmp_path: Path) -> None:
     assert objects["against"] == "grid" and objects["gain"]["mask"]["100"]["mean"] == 0.375
     assert objects["recall"]["mask"]["interval_95"]["10"] == [0.5, 0.75]
     assert objects["seconds"]["decoder"] == pytest.approx(0.1) and objects["results"][1]["proposals"] == 9
+    assert grid["processor_seconds"]["total"] == pytest.approx(3.4)
 
 
 def test_an_interval_draws_pictures_and_survives_those_without_objects() -> None:
@@ -519,6 +525,22 @@ def test_an_interval_draws_pictures_and_survives_those_without_objects() -> None
 # The command
 
 
+def test_one_thread_is_asked_for_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int | None] = []
+    fake = FakeBackend()
+
+    def opened(role: str, file: object, *, weights: object, threads: int | None) -> object:
+        seen.append(threads)
+        return FakeBackend.open(fake, role, file, weights=weights, threads=threads)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fake, "open", opened)
+    monkeypatch.setattr("samlet.backends.create", lambda name: fake)
+    args = parse("nano", "--on", "x", "--threads", "1")
+    command._load(args.model, args.size, args.threads)
+    assert set(seen) == {1}
+    assert command.command_line(args).endswith("--threads 1")
+
+
 def parse(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     command.add_parser(parser.add_subparsers())
@@ -528,7 +550,7 @@ def parse(*words: str) -> argparse.Namespace:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     model = samlet.load("nano", backend=FakeBackend())
-    monkeypatch.setattr(command, "_load", lambda name, size: model)
+    monkeypatch.setattr(command, "_load", lambda name, size, threads: model)
     return make_set(tmp_path / "set", {"a": two_squares(), "b": two_squares()[:, ::-1]})
 
 
@@ -542,7 +564,7 @@ def test_the_command_measures_several_finders(
     assert [one["prompts"] for one in fields["sets"][0]["finders"]] == [9, 4]
     assert "results" not in fields["sets"][0]["finders"][0], "pictures are listed in the file only"
     assert "--protocol proposals --everything grid3,grid2" in fields["command"]
-    assert "--clicks" not in fields["command"]
+    assert "--clicks" not in fields["command"] and "--threads" not in fields["command"]
     assert (tmp_path / "out" / "report.md").read_text().startswith("# nano: proposals measured")
 
 

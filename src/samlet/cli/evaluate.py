@@ -1,6 +1,7 @@
 """``samlet evaluate``: measures a model on folders of pictures with masks."""
 
 import argparse
+import functools
 import json
 import shlex
 import sys
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from samlet.cli.run import whole
 from samlet.errors import InputError, PartialFailureError
 
 if TYPE_CHECKING:
@@ -64,6 +66,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--size", type=int, metavar="PIXELS", help="longest side of the picture in the network"
     )
+    parser.add_argument(
+        "--threads",
+        type=functools.partial(whole, option="--threads", most=4096, advice="leave it out for all"),
+        metavar="N",
+        help="threads to compute with (default: all cores); with 1, processor time is what the work itself costs",
+    )
     parser.add_argument("--zoom", choices=("off", "auto"), default="off", help="look twice at small boxes")
     parser.add_argument(
         "--no-grabcut", action="store_true", help="leave out the one baseline that takes long"
@@ -102,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     opencv()  # missing: say so before the model is loaded
     if args.output is not None:
         report.make_folder(args.output)
-    model = _load(args.model, args.size)
+    model = _load(args.model, args.size, args.threads)
     results = _measure(model, datasets, plan, quiet=args.json)
     head = report.Run(
         model=model.card.name, digest=model.card.digest, command=command_line(args), version=__version__
@@ -129,6 +137,8 @@ def command_line(args: argparse.Namespace) -> str:
         words += ["--every", str(args.every)]
     if args.size is not None:
         words += ["--size", str(args.size)]
+    if args.threads is not None:
+        words += ["--threads", str(args.threads)]
     if args.zoom != "off" and not proposals:
         words += ["--zoom", args.zoom]
     if args.no_grabcut and not proposals:
@@ -161,11 +171,11 @@ def _run_proposals(args: argparse.Namespace) -> int:
     proposals.coco()  # missing: say so before the model is loaded
     if args.output is not None:
         report.make_folder(args.output)
-    model = _load(args.model, args.size)
+    model = _load(args.model, args.size, args.threads)
     # Filled in, so that the command in the report stays what it was when the default changes.
     args.everything = finders.usual(model.session) if args.everything is None else args.everything
     chosen = [
-        finders.finder(name, model.session, load=lambda name: _load(name, None).session)
+        finders.finder(name, model.session, load=lambda name: _load(name, None, args.threads).session)
         for name in _names(args.everything, "--everything")
     ]
     results = []
@@ -283,7 +293,7 @@ def _print(head: "Run", figures: "Sequence[RenderableType]", words: str) -> None
     console.print(words, markup=False, highlight=False, style="dim")
 
 
-def _load(name: str, size: int | None) -> "Model":
+def _load(name: str, size: int | None, threads: int | None) -> "Model":
     """Load the model, on another size of canvas if one is asked for."""
     from samlet import backends, registry
     from samlet.model import Model
@@ -292,7 +302,7 @@ def _load(name: str, size: int | None) -> "Model":
     card = registry.resolve(name)
     if size is not None:
         card = resized(card, size)
-    return Model(Session(card, backends.create("onnx")))
+    return Model(Session(card, backends.create("onnx"), threads=threads))
 
 
 def resized(card: "Card", side: int) -> "Card":

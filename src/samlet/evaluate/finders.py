@@ -50,29 +50,40 @@ Propose = Callable[[Session, Image], StoredMasks]
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
-    """Where the time for one picture went, in seconds of wall clock but for `cpu`.
+class Split:
+    """Where the time for one picture went, in seconds.
 
     Attributes:
         encoder: Preparing and encoding the picture.
         prompts: Finding what to prompt with.
         decoder: Answering prompts.
         post: Everything else: choosing, suppressing, full-size run lengths, ranking.
-        cpu: Processor time of all threads of the process, which other programs disturb less than the clock.
-        asked: How many prompts were answered.
     """
 
     encoder: float
     prompts: float
     decoder: float
     post: float
-    cpu: float
-    asked: int
 
     @property
     def total(self) -> float:
-        """All of it, by the clock."""
+        """All of it."""
         return self.encoder + self.prompts + self.decoder + self.post
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What one picture cost.
+
+    Attributes:
+        clock: Seconds of wall clock.
+        cpu: Seconds of processor time, of all threads of the process; other programs disturb them less.
+        asked: How many prompts were answered.
+    """
+
+    clock: Split
+    cpu: Split
+    asked: int
 
 
 class Stopwatch:
@@ -86,8 +97,8 @@ class Stopwatch:
         """
         self._session = session
         self.asked = 0
-        self._seconds = dict.fromkeys(STEPS, 0.0)
-        self._start, self._cpu = time.perf_counter(), time.process_time()
+        self._spent = {step: np.zeros(2) for step in STEPS[:-1]}
+        self._start = _now()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
@@ -110,18 +121,24 @@ class Stopwatch:
 
     def read(self) -> Timing:
         """Give the time since this was made, by step."""
-        seconds = {step: self._seconds[step] for step in STEPS}
-        seconds["post"] = time.perf_counter() - self._start - sum(seconds.values())
-        return Timing(**seconds, cpu=time.process_time() - self._cpu, asked=self.asked)
+        spent = dict(self._spent)
+        spent["post"] = _now() - self._start - sum(spent.values())
+        clock, cpu = (Split(**{step: float(both[row]) for step, both in spent.items()}) for row in (0, 1))
+        return Timing(clock, cpu, self.asked)
 
     @contextmanager
     def running(self, step: str) -> Iterator[None]:
         """Add the time that a block takes to a step."""
-        start = time.perf_counter()
+        start = _now()
         try:
             yield
         finally:
-            self._seconds[step] += time.perf_counter() - start
+            self._spent[step] += _now() - start
+
+
+def _now() -> NDArray[np.float64]:
+    """Read the clock and the processor time of the process, in seconds."""
+    return np.array((time.perf_counter(), time.process_time()))
 
 
 class Prompter:

@@ -52,10 +52,11 @@ TRUTH_WORDS = (
     "with the same proposals on its own, as if it were another picture. Pictures without objects are not looked at."
 )
 TIME_WORDS = (
-    "Seconds are means over pictures, wall clock: encoder is preparing and encoding, prompts is finding what to prompt "
-    "with, decoder is answering the prompts, post is all else that is needed to have ranked masks of the picture's "
-    "size as run lengths, total is their sum; cpu is the processor time of all threads. Reading the picture and "
-    "comparing are not counted. Several finders take turns on each picture, and each encodes it anew."
+    "Seconds are means over pictures: encoder is preparing and encoding, prompts is finding what to prompt with, "
+    "decoder is answering the prompts, post is all else that is needed to have ranked masks of the picture's size as "
+    "run lengths, total is their sum; once by the clock and once as processor time of all threads, which other "
+    "programs on the machine disturb less. Reading the picture and comparing are not counted. Several finders take "
+    "turns on each picture, and each encodes it anew."
 )
 
 _HUMAN = re.compile(r"_h([1-9][0-9]*)")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,15 +72,17 @@ def _costs(result: ProposalResult) -> Sheet:
     rows = []
     for one in result.finders:
         counts = (one.mean(lambda picture: picture.timing.asked), one.mean(lambda picture: picture.proposals))
-        seconds = [one.mean(figure) for figure in _STEPS.values()]
-        rows.append(
-            (
-                one.finder.name,
-                *(_NONE if value is None else f"{value:.0f}" for value in counts),
-                *(_NONE if value is None else f"{value:.3f}" for value in seconds),
+        for time in _TIMES:
+            seconds = [one.mean(_seconds(time, step)) for step in _SPLIT]
+            rows.append(
+                (
+                    one.finder.name,
+                    *(_NONE if value is None else f"{value:.0f}" for value in counts),
+                    _TIMES[time],
+                    *(_NONE if value is None else f"{value:.3f}" for value in seconds),
+                )
             )
-        )
-    headers = ("finder", "asked", "masks", *_STEPS)
+    headers = ("finder", "asked", "masks", "time", *_SPLIT)
     return Sheet("a picture: prompts asked, masks proposed, seconds by step", headers, tuple(rows))
 
 
@@ -91,10 +94,10 @@ def _comparison(result: ProposalResult, kind: str) -> Sheet:
             points = f"{100 * gain['mean']:+.1f}" if gain else _NONE
             sure = f"{100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}" if gain else _NONE
             rows.append((one.finder.name, f"{kind} AR@{at}, points", points, sure))
-        for step in ("decoder", "total", "cpu"):
-            ours, theirs = one.mean(_STEPS[step]), first.mean(_STEPS[step])
+        for step, time in product(("decoder", "total"), _TIMES):
+            ours, theirs = one.mean(_seconds(time, step)), first.mean(_seconds(time, step))
             share = f"{ours / theirs:.3f}" if ours is not None and theirs else _NONE
-            rows.append((one.finder.name, f"{step} seconds, share", share, ""))
+            rows.append((one.finder.name, f"{step} seconds ({_TIMES[time]}), share", share, ""))
     headers = ("finder", "figure", "difference", "95 % interval")
     return Sheet(f"compared with {first.finder.name}, picture by picture", headers, tuple(rows))
 
@@ -233,7 +236,7 @@ def _finder_dict(one: FinderResult, first: FinderResult, pictures: bool) -> dict
         "recall": {kind: _recall_dict(one, kind) for kind in one.kinds},
         "prompts": one.mean(lambda picture: picture.timing.asked),
         "proposals": one.mean(lambda picture: picture.proposals),
-        "seconds": {step: one.mean(figure) for step, figure in _STEPS.items()},
+        **{name: {step: one.mean(_seconds(time, step)) for step in _SPLIT} for time, name in _FIELDS.items()},
     }
     if one is not first:
         fields["against"] = first.finder.name
@@ -246,7 +249,10 @@ def _finder_dict(one: FinderResult, first: FinderResult, pictures: bool) -> dict
                 "picture": picture.name,
                 "prompts": picture.timing.asked,
                 "proposals": picture.proposals,
-                "seconds": {step: round(figure(picture), 4) for step, figure in _STEPS.items()},
+                **{
+                    name: {step: round(_seconds(time, step)(picture), 4) for step in _SPLIT}
+                    for time, name in _FIELDS.items()
+                },
                 "found": {kind: tally.hits.round(6).tolist() for kind, tally in picture.tallies.items()},
                 "objects": next(iter(picture.tallies.values())).truths.tolist(),
             }
@@ -293,11 +299,13 @@ def _finder_words(results: Sequence[ProposalResult]) -> dict[str, str]:
     return {one.finder.name: one.finder.words for result in results for one in result.finders}
 
 
-def _step(name: str) -> Callable[[PictureResult], float]:
-    return lambda picture: float(getattr(picture.timing, name))
+def _seconds(time: str, step: str) -> Callable[[PictureResult], float]:
+    return lambda picture: float(getattr(getattr(picture.timing, time), step))
 
 
-_STEPS = {name: _step(name) for name in (*STEPS, "total", "cpu")}
+_SPLIT = (*STEPS, "total")
+_TIMES = {"clock": "clock", "cpu": "processor"}
+_FIELDS = {"clock": "seconds", "cpu": "processor_seconds"}
 
 
 def _percent(value: float) -> str:
