@@ -268,6 +268,24 @@ def test_the_grid_asks_every_click_and_ranks_by_the_mean(session: Any) -> None:
     assert len(default) <= len(strict) <= len(masks)
 
 
+def test_the_card_has_thresholds_for_the_grid(session: Any) -> None:
+    found = finder("grid3-card", session)
+    assert (
+        "the card's thresholds (score above 0.3, stability 0.7, box NMS 0.7), ranked by score" in found.words
+    )
+    masks, _ = found.find(Image.load(np.zeros((48, 64, 3), np.uint8)))
+    assert (np.diff(masks.scores) <= 0).all() and (masks.stability() >= 0.7).all()
+
+
+def test_the_hierarchical_grid_asks_fewer_clicks(session: Any) -> None:
+    image = Image.load(np.random.default_rng(1).integers(0, 255, (48, 64, 3), np.uint8))
+    found = finder("hierarchical16", session)
+    assert "every 4th of a line first" in found.words and "no thresholds, box NMS 0.9" in found.words
+    masks, timing = found.find(image)
+    assert 16 < timing.asked < 200 and len(masks) > 0
+    assert finder("hierarchical16-card", session).find(image)[1].asked == timing.asked
+
+
 def with_objects(functions: Any = None, **changes: Any) -> Session:
     """Nano with an object head that finds the four quarters of the canvas, or whatever the function gives."""
     nano = resolve("nano")

@@ -1,7 +1,7 @@
 """Our detectors beside transformers' own post-processing, on tiny networks with random weights.
 
-transformers is no dependency of samlet; the test runs where a developer has it. Its models load here from a folder,
-as a user's would from the cache.
+transformers is no dependency of samlet; `.ci/run` installs it for this test, beside PyPI's torchvision, with which it
+brings pictures to size. Its models load here from a folder, as a user's would from the cache.
 """
 
 import importlib.util
@@ -17,6 +17,10 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 if any(importlib.util.find_spec(name) is None for name in ("torch", "tokenizers", "transformers")):
     pytest.skip("needs torch, tokenizers and transformers", allow_module_level=True)
 import torch
+
+from tests import torchvision_stub
+
+torchvision_stub.install()  # transformers loads torchvision where it is installed, PyPI's too
 import transformers as hf
 
 from samlet.text import load_detector

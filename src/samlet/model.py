@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from samlet.regions import Scorer
     from samlet.text import Detector
 
-_COARSE = 4  # every fourth click of a line first
 ImageLike = str | Path | bytes | NDArray[Any] | PillowImage.Image | Image
 """Whatever `Image.load` makes a picture of."""
 
@@ -150,9 +149,9 @@ class Model:
             view: An embedding, or a picture that is embedded on the way.
             by: "objects" prompts with boxes of objects (MobileSAMv2's way), from the model's own object head or
                 from `detector`; "grid" clicks on a grid (SAM's way), "hierarchical" on a coarse one first and on
-                the fine one only where nothing was found; "regions" takes what FastSAM's one pass found. "auto"
-                is "grid" if a grid is given, "regions" for FastSAM, else "objects", with nano's head for models
-                that have none.
+                finer ones only where neighbouring clicks found different masks; "regions" takes what FastSAM's one
+                pass found. "auto" is "grid" if a grid is given, "regions" for FastSAM, else "objects", with nano's
+                head for models that have none.
             grid: Settings of the grid, or its size as "32x32".
             objects: How boxes are chosen and masks are ranked.
             detector: A model that finds boxes: object_aware, or one with an object head.
@@ -188,7 +187,7 @@ class Model:
             helper = detector.session if detector is not None else self._finder()
             return everything.objects(self._session, picture, wanted, detector=helper, progress=progress)
         settings = everything.Grid.parse(grid, self.card) if not isinstance(grid, everything.Grid) else grid
-        coarse = _COARSE if by == "hierarchical" else 1
+        coarse = everything.COARSE if by == "hierarchical" else 1
         return everything.everything(self._session, picture, settings, coarse=coarse, progress=progress)
 
     def text(

@@ -48,8 +48,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--everything",
         metavar="NAME[,NAME...]",
-        help="ways to find everything: grid32, grid16-nms70, grid32-default, objects, objects320-box, objects@nano, "
-        f"instances; with --protocol {_PROPOSALS} (default: what suits the model)",
+        help="ways to find everything: grid32, grid16-nms70, grid32-card, hierarchical32, objects, objects320-box, "
+        f"objects@nano, instances; with --protocol {_PROPOSALS} (default: what suits the model)",
     )
     parser.add_argument(
         "--clicks",

@@ -28,7 +28,8 @@ _HOW = """\
 --by chooses the way:
   objects       boxes of objects first, then one mask for each box
   grid          a grid of clicks, as SAM does; slow, and finds parts too
-  hierarchical  a coarse grid first, the fine one where nothing was found
+  hierarchical  a coarse grid first, finer ones where neighbours disagree;
+                half of the clicks or less
   regions       what FastSAM finds in one pass, for FastSAM only
   auto          regions for FastSAM, grid if --grid is given, else objects;
                 for models that cannot find boxes, nano does
@@ -117,7 +118,7 @@ def _add_filters(group: "argparse._ArgumentGroup") -> None:
         "--at-most",
         type=functools.partial(shared.whole, option="--at-most", most=4096),
         metavar="N",
-        help="the best so many; by objects no more boxes are tried, which saves time (default: 100 boxes, else all)",
+        help="the best so many; by objects no more boxes are tried, which saves time (default: 64 boxes, else all)",
     )
     for name, kind in (("--min-score", "score"), ("--min-stability", "stability score")):
         group.add_argument(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from samlet.embedding import Embedding
 from samlet.errors import InputError
-from samlet.everything import Grid, GridEngine, Objects, objects
+from samlet.everything import COARSE, Grid, GridEngine, Objects, objects
 from samlet.families import family, fastsam
 from samlet.image import Image
 from samlet.instances import FLOOR, rules_of
@@ -38,7 +38,7 @@ OWN_BOXES = ("box_xyxy", "prompt_box")
 STEPS = ("encoder", "prompts", "decoder", "post")
 
 _FASTSAM = "fastsam"
-_GRID = re.compile(r"grid(?P<side>[1-9][0-9]{0,2})(?P<option>-nms70|-default)?")
+_GRID = re.compile(r"(?P<way>grid|hierarchical)(?P<side>[1-9][0-9]{0,2})(?P<option>-nms70|-default|-card)?")
 _OBJECTS = re.compile(
     r"objects(?P<most>[1-9][0-9]{0,2})?(?:(?P<paper>-paper)|(?:-nms(?P<nms>[1-9][0-9]))?(?:-(?P<rank>box|mask))?)"
     r"(?:@(?P<detector>.+))?"
@@ -198,7 +198,8 @@ def finder(name: str, session: Session, *, load: Load | None = None) -> Finder:
 
     Args:
         name: "grid32" is SAM's proposal protocol on 32 x 32 clicks (any number up to 999), "grid32-nms70" the same
-            with a stricter suppression, "grid32-default" SAM's generator as people use it. "objects" is
+            with a stricter suppression, "grid32-default" SAM's generator as people use it, "grid32-card" with the
+            thresholds of the model's card; "hierarchical32" and so on ask coarse clicks first. "objects" is
             object-aware everything mode as it is; "objects320" with at most 320 boxes, "objects-nms90" drops only
             boxes and masks that overlap by more than 0.9, "objects-box" and "objects-mask" rank by one score alone,
             "objects-paper" does as MobileSAMv2, and "objects@nano" takes the boxes of another model. "instances"
@@ -220,8 +221,8 @@ def finder(name: str, session: Session, *, load: Load | None = None) -> Finder:
     if instances:
         return _instances_finder(instances, session)
     raise InputError(
-        "expected a way to find everything such as grid32, grid16-nms70, grid32-default, objects, objects320-box, "
-        f"objects@nano or instances, got {name!r:.80}; choose one or several, separated by commas"
+        "expected a way to find everything such as grid32, grid16-nms70, grid32-card, hierarchical32, objects, "
+        f"objects320-box, objects@nano or instances, got {name!r:.80}; choose one or several, separated by commas"
     )
 
 
@@ -240,10 +241,18 @@ def ranked(masks: StoredMasks, by: NDArray[np.floating[Any]]) -> StoredMasks:
 
 def _grid_finder(match: re.Match[str], session: Session) -> Finder:
     side, option = int(match["side"]), match["option"]
+    coarse = COARSE if match["way"] == "hierarchical" else 1
     clicks = f"{side} x {side} clicks, three masks each"
-    if option == "-default":
-        grid = Grid(points_per_side=side)
-        words = f"{clicks}, SAM's default thresholds (score above 0.88, stability 0.95, box NMS 0.7), ranked by score."
+    if coarse > 1:
+        clicks = f"{clicks}, every {coarse}th of a line first, then those whose neighbours disagree"
+    thresholded = option in ("-default", "-card")
+    if thresholded:
+        grid = Grid(points_per_side=side) if option == "-default" else Grid.parse(str(side), session.card)
+        whose = "SAM's default" if option == "-default" else "the card's"
+        words = (
+            f"{clicks}, {whose} thresholds (score above {grid.pred_iou_thresh:g}, stability "
+            f"{grid.stability_score_thresh:g}, box NMS {grid.box_nms_thresh:g}), ranked by score."
+        )
     else:
         nms = 0.7 if option else 0.9
         grid = Grid(points_per_side=side, pred_iou_thresh=0.0, stability_score_thresh=0.0, box_nms_thresh=nms)
@@ -252,11 +261,11 @@ def _grid_finder(match: re.Match[str], session: Session) -> Finder:
             "SAM's protocol for proposals."
         )
     GridEngine(session, grid)  # says at once if the model cannot do this
-    return Finder(match[0], words, session, partial(_grid, grid=grid, by_mean=option != "-default"))
+    return Finder(match[0], words, session, partial(_grid, grid=grid, coarse=coarse, by_mean=not thresholded))
 
 
-def _grid(session: Session, image: Image, *, grid: Grid, by_mean: bool) -> StoredMasks:
-    engine = GridEngine(session, grid)
+def _grid(session: Session, image: Image, *, grid: Grid, coarse: int, by_mean: bool) -> StoredMasks:
+    engine = GridEngine(session, grid, coarse=coarse)
     engine.initialize(
         session.embed(image), score_floor=grid.pred_iou_thresh, stability_floor=grid.stability_score_thresh
     )

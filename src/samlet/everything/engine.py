@@ -12,7 +12,7 @@ from samlet.components import without_small_parts
 from samlet.embedding import Embedding
 from samlet.errors import InputError
 from samlet.everything.candidates import Candidates, nothing
-from samlet.everything.coarse import covered, split
+from samlet.everything.coarse import doubtful, rounds
 from samlet.everything.finder import Crop, Finder, Mode, Search, above, reaching
 from samlet.everything.grid import Box, Grid
 from samlet.everything.pack import Packed
@@ -68,8 +68,8 @@ class GridEngine:
             grid: The settings.
             mode: "fast" measures masks on the logits' own grid and makes full-size masks of the survivors; "exact"
                 does as SAM does, record for record.
-            coarse: Above 1, only every so-manieth click of each line is asked first, and of the others those that
-                fall into a mask which reached the grid's thresholds are left out; fast mode only.
+            coarse: Above 1, only every so-manieth click of each line is asked first, and of the others those whose
+                neighbours were not answered alike; fast mode only. All masks are kept then, whatever the floors.
             mask_threshold: Logits above it are inside.
             progress: Told how far the work is.
 
@@ -178,6 +178,8 @@ class GridEngine:
         return self._stored(kept, rles)
 
     def _searching(self, score_floor: float, stability_floor: float) -> Search:
+        if self._coarse > 1:  # clicks are compared by all of their masks
+            score_floor = stability_floor = 0.0
         return Search(
             self.mode, self._threshold, self.grid.stability_score_offset, score_floor, stability_floor
         )
@@ -208,13 +210,14 @@ class GridEngine:
             self._crops.append(crop)
             x0, y0, x1, y1 = crop.box
             points = layers[layer] * np.array((x1 - x0, y1 - y0), np.float64)
-            first, rest = split(points, self._coarse)
-            own = self._asked(finder, first, done, total)
-            if len(rest):
-                rest = rest[~covered(rest, self._chosen(self.grid, own), crop)]
-                own = Candidates.join([own, self._asked(finder, rest, done + len(points) - len(rest), total)])
+            own, asked = nothing(), points[:0]
+            for batch, alike in rounds(points, self._coarse):
+                chosen = batch[doubtful(batch, asked, own, crop, alike=alike)]
+                done += len(batch) - len(chosen)
+                own = Candidates.join([own, self._asked(finder, chosen, done, total)])
+                asked = np.concatenate((asked, chosen))
+                done += len(chosen)
             found.append(own)
-            done += len(points)
         self._found = Candidates.join(found)
         self.decodings += 1
 
@@ -293,8 +296,8 @@ def everything(
         view: The picture, or what `Session.embed` made of it.
         grid: The settings.
         mode: "fast", or "exact" for SAM's own way.
-        coarse: Above 1, ask every so-manieth click of each line first, and leave out those that fall into a mask
-            found (hierarchical everything mode); 4 is a good number.
+        coarse: Above 1, ask every so-manieth click of each line first, and leave out those whose neighbours were
+            answered alike (hierarchical everything mode); 4 is a good number.
         progress: Told how far the work is.
 
     Returns:
