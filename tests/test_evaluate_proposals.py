@@ -319,9 +319,10 @@ def test_objects_prompt_with_boxes_and_rank_as_asked() -> None:
     [
         ("objects320", "At most 320 boxes of its own object head (box NMS 0.7)"),
         ("objects-nms90-mask", "(box NMS 0.9)"),
-        ("objects-nms90-mask", "overlap by 0.9 dropped, ranked by the decoder's score."),
+        ("objects-nms90-mask", "masks that overlap by more than 0.9 dropped, ranked by the decoder's score."),
         ("objects-paper", "At most 320 boxes of its own object head (box NMS 0.9)"),
         ("objects64-paper", "At most 64 boxes"),
+        ("objects", "ranked by the box's score times the mask's stability."),
         ("objects64-paper", "no NMS of masks, ranked by the box's score."),
     ],
 )

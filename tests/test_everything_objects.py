@@ -55,11 +55,14 @@ def test_one_mask_a_box_in_the_order_of_the_rank(session: Session) -> None:
         x0, y0, x1, y1 = np.rint(box).astype(int)
         wanted[y0:y1, x0:x1] = True
         assert mask_iou(mask, wanted) > 0.9
-    np.testing.assert_array_equal(masks.scores, masks.facts["box_score"])
+    np.testing.assert_allclose(
+        masks.scores, masks.facts["box_score"] * masks.facts["stability_score"], rtol=1e-6
+    )
 
 
-def test_the_rank_may_be_the_masks_or_both(session: Session) -> None:
-    both, mask = (objects(session, PICTURE, Objects(rank=rank)) for rank in ("both", "mask"))
+def test_the_rank_may_be_another(session: Session) -> None:
+    box, both, mask = (objects(session, PICTURE, Objects(rank=rank)) for rank in ("box", "both", "mask"))
+    np.testing.assert_array_equal(box.scores, box.facts["box_score"])
     share = np.clip(both.facts["predicted_iou"], 0, 1)
     np.testing.assert_allclose(both.scores, np.sqrt(both.facts["box_score"] * share), rtol=1e-6)
     np.testing.assert_array_equal(mask.scores, np.clip(mask.facts["predicted_iou"], 0, 1))
@@ -84,7 +87,8 @@ def test_the_same_masks_as_segment_gives(session: Session) -> None:
         (Objects(min_box_score=0.75), 2),
         (Objects(min_score=0.99), 0),
         (Objects(box_iou=1.0, mask_iou=1.0), 4),
-        (Objects(box_iou=1.0, mask_iou=0.8), 3),
+        (Objects(box_iou=1.0), 3),
+        (Objects(box_iou=1.0, mask_iou=0.99), 4),
     ],
 )
 def test_settings_do_what_they_say(session: Session, wanted: Objects, count: int) -> None:

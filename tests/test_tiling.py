@@ -15,7 +15,7 @@ from samlet.errors import InputError
 from samlet.image import Image
 from samlet.masks import StoredMasks
 from samlet.rle import mask_to_rle
-from samlet.runs import Runs, paint_labels, runs_of_labels, union
+from samlet.runs import Runs, distinct, paint_labels, runs_of_labels, union
 from samlet.tiling import everything_tiled, tiles
 
 
@@ -306,3 +306,25 @@ def test_runs_of_odd_codes():
     assert Runs.of({"size": [1, 2], "counts": [2]}).rle()["counts"] == [2]
     with pytest.raises(InputError, match="one mask or more"):
         union([])
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(0, 11)] * 4), max_size=12),
+    st.sampled_from([0.0, 0.3, 0.5, 0.85, 1.0]),
+)
+@settings(deadline=None, max_examples=60)
+def test_distinct_masks_are_those_that_painted_ones_would_give(
+    corners: list[tuple[int, int, int, int]], iou: float
+) -> None:
+    masks = []
+    for x0, y0, width, height in corners:
+        mask = np.zeros((12, 12), bool)
+        mask[y0 : y0 + height, x0 : x0 + width] = True
+        masks.append(mask)
+    order = list(range(len(masks)))[::-1]
+    kept: list[int] = []
+    for row in order:
+        shares = [(masks[row] & masks[one]).sum() / max((masks[row] | masks[one]).sum(), 1) for one in kept]
+        if all(share <= iou for share in shares):
+            kept.append(row)
+    assert distinct([Runs.of_mask(mask) for mask in masks], order, iou).tolist() == kept

@@ -242,6 +242,37 @@ def union(parts: Sequence[Runs]) -> Runs:
     return Runs(start[first], reach[last], parts[0].image_hw)
 
 
+def distinct(masks: Sequence[Runs], order: Iterable[int], iou: float) -> NDArray[np.int64]:
+    """Drop each mask that overlaps an earlier one too much; masks are compared, not boxes.
+
+    Args:
+        masks: Masks of one picture.
+        order: Their numbers, the better ones first.
+        iou: Largest overlap (IoU) of masks that stays.
+
+    Returns:
+        The numbers of the survivors, in `order`.
+
+    Example:
+        >>> whole, half = Runs.of_mask(np.ones((2, 2), bool)), Runs.of_mask(np.eye(2) > 0)
+        >>> distinct([half, whole, whole], [2, 1, 0], 0.5).tolist()
+        [2, 0]
+    """
+    areas = np.array([runs.area for runs in masks], np.float64)
+    boxes = np.array([runs.box for runs in masks], np.float64).reshape(-1, 4)
+    kept: list[int] = []
+    for row in order:
+        better = np.array(kept, np.int64)
+        corners = np.maximum(boxes[better, :2], boxes[row, :2]), np.minimum(boxes[better, 2:], boxes[row, 2:])
+        room = np.clip(corners[1] - corners[0], 0, None).prod(axis=1)
+        # Only boxes that share enough, and areas that are close enough, can belong to masks that overlap so much.
+        most, least = np.maximum(areas[better], areas[row]), np.minimum(areas[better], areas[row])
+        near = better[(room > iou * most) & (least > iou * most)]
+        if all(masks[other].iou(masks[row]) <= iou for other in near.tolist()):
+            kept.append(row)
+    return np.array(kept, np.int64)
+
+
 def runs_of_labels(labels: NDArray[Any], count: int) -> list[Runs]:
     """Take a map of labels apart into one mask for each label.
 

@@ -40,7 +40,7 @@ STEPS = ("encoder", "prompts", "decoder", "post")
 _FASTSAM = "fastsam"
 _GRID = re.compile(r"(?P<way>grid|hierarchical)(?P<side>[1-9][0-9]{0,2})(?P<option>-nms70|-default|-card)?")
 _OBJECTS = re.compile(
-    r"objects(?P<most>[1-9][0-9]{0,2})?(?:(?P<paper>-paper)|(?:-nms(?P<nms>[1-9][0-9]))?(?:-(?P<rank>box|mask))?)"
+    r"objects(?P<most>[1-9][0-9]{0,2})?(?:(?P<paper>-paper)|(?:-nms(?P<nms>[1-9][0-9]))?(?:-(?P<rank>box|mask|both))?)"
     r"(?:@(?P<detector>.+))?"
 )
 _INSTANCES = re.compile(r"instances(?P<option>-card)?")
@@ -287,7 +287,7 @@ def _objects_finder(match: re.Match[str], session: Session, other: Session | Non
     wanted = _wanted(match)
     whose = "its own object head" if other is None else f"{other.card.name} (digest {other.card.digest[:12]})"
     kept = (
-        f"masks whose boxes overlap by {wanted.mask_iou:g} dropped"
+        f"masks that overlap by more than {wanted.mask_iou:g} dropped"
         if wanted.mask_iou < 1
         else "no NMS of masks"
     )
@@ -299,6 +299,7 @@ def _objects_finder(match: re.Match[str], session: Session, other: Session | Non
 
 
 _RANKS = {
+    "stable": "the box's score times the mask's stability",
     "both": "the geometric mean of the box's score and the decoder's",
     "box": "the box's score",
     "mask": "the decoder's score",

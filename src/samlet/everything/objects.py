@@ -6,7 +6,7 @@ such as MobileSAMv2's. Each box prompts the decoder once and gives one mask; a h
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,14 @@ from samlet.embedding import Embedding
 from samlet.errors import InputError
 from samlet.everything.enlarge import Enlarger
 from samlet.families import object_aware
-from samlet.geometry import nms
 from samlet.image import Image
 from samlet.masks import StoredMasks
 from samlet.prompt import Prompt
 from samlet.rle import Rle
+from samlet.runs import Runs, distinct
 from samlet.session import Session
 
-Ranking = Literal["both", "box", "mask"]
+Ranking = Literal["stable", "both", "box", "mask"]
 Progress = Callable[[int, int], None]
 """Called with the boxes done and the boxes in all."""
 
@@ -39,17 +39,17 @@ class Objects:
         box_iou: Of two boxes that overlap more, the better stays.
         min_box_score: Boxes below it are left out, 0 to 1.
         min_score: Masks whose rank score is below it are left out.
-        mask_iou: Of two masks whose boxes overlap more, the better stays; 1 keeps all, as the paper does.
-        rank: What the masks are ordered by: the box's score, the decoder's for the mask, or the geometric mean
-            of both.
+        mask_iou: Of two masks that overlap more, the better stays; 1 keeps all, as the paper does.
+        rank: What the masks are ordered by: "box", the box's score; "stable", the same times the mask's stability
+            score; "mask", the decoder's score for the mask; "both", the geometric mean of box and mask.
     """
 
     at_most: int = 64
     box_iou: float = 0.7
     min_box_score: float = 0.0
     min_score: float = 0.0
-    mask_iou: float = 0.8
-    rank: Ranking = "box"
+    mask_iou: float = 0.85
+    rank: Ranking = "stable"
 
     def __post_init__(self) -> None:
         """Check every number."""
@@ -61,8 +61,10 @@ class Objects:
             value = getattr(self, name)
             if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
                 raise InputError(f"expected {name} from 0 to 1, got {value!r:.40}; pass a share")
-        if self.rank not in ("both", "box", "mask"):
-            raise InputError(f"expected rank 'both', 'box' or 'mask', got {self.rank!r:.40}; choose one")
+        if self.rank not in get_args(Ranking):
+            raise InputError(
+                f"expected rank {', '.join(map(repr, get_args(Ranking)))}, got {self.rank!r:.40}; choose one"
+            )
 
 
 DEFAULT_OBJECTS = Objects()
@@ -188,7 +190,12 @@ def objects(
     boxes, box_scores = object_boxes(session, embedding, wanted, detector=detector)
     rles, predicted, stability = masks_of_boxes(session, embedding, boxes, progress=progress)
     shares = np.clip(predicted, 0, 1)
-    rank = {"both": np.sqrt(box_scores * shares), "box": box_scores, "mask": shares}[wanted.rank]
+    rank = {
+        "stable": box_scores * stability,
+        "both": np.sqrt(box_scores * shares),
+        "box": box_scores,
+        "mask": shares,
+    }[wanted.rank]
     masks = StoredMasks.of(
         rles,
         rank,
@@ -202,9 +209,7 @@ def objects(
         },
     )
     masks = masks[(masks.areas > 0) & (masks.scores >= wanted.min_score)]
-    order = (
-        np.argsort(-masks.scores, kind="stable")
-        if wanted.mask_iou >= 1
-        else nms(masks.boxes_xyxy.astype(np.float64), masks.scores, wanted.mask_iou)
-    )
+    order = np.argsort(-masks.scores, kind="stable")
+    if wanted.mask_iou < 1:
+        order = distinct([Runs.of(rle) for rle in masks.rles], order.tolist(), wanted.mask_iou)
     return masks[order]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from samlet.runs import union
+from samlet.runs import distinct, union
 from samlet.tiling.layout import Layout, Seam
 from samlet.tiling.pieces import WHOLE, Pieces, chained
 
@@ -61,20 +61,7 @@ def suppressed(pieces: Pieces, iou: float) -> Pieces:
         The survivors, in their order.
     """
     rank = np.lexsort((-pieces.scores, pieces.tile == WHOLE, pieces.is_cut))
-    boxes, areas = pieces.boxes, pieces.areas
-    alive = np.ones(len(pieces), np.bool_)
-    kept: list[int] = []
-    for row in rank.tolist():
-        better = np.array(kept, np.int64)
-        # Only boxes that share enough, and areas that are close enough, can belong to masks that overlap so much.
-        most = np.maximum(areas[better], areas[row])
-        near = (_shared_boxes(boxes[better], boxes[row]) > iou * most) & (
-            np.minimum(areas[better], areas[row]) > iou * most
-        )
-        alive[row] = all(pieces.runs[other].iou(pieces.runs[row]) <= iou for other in better[near].tolist())
-        if alive[row]:
-            kept.append(row)
-    return pieces.take(alive)
+    return pieces.take(np.sort(distinct(pieces.runs, rank.tolist(), iou)))
 
 
 def without_glimpses(pieces: Pieces) -> Pieces:
