@@ -74,17 +74,21 @@ class Embedding:
                 f"{self.model} ({self.digest[:12]}); embed the picture again with {card.name}"
             )
 
+    def to_bytes(self) -> bytes:
+        """Give what `save` writes: the arrays and the frame in safetensors form, without the picture."""
+        from safetensors.numpy import save
+
+        facts = {"format": _FORMAT, "frame": self.frame.to_dict(), "model": self.model, "digest": self.digest}
+        arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
+        return save(arrays, metadata={_KEY: json.dumps(facts, sort_keys=True)})
+
     def save(self, path: str | PathLike[str]) -> None:
         """Write the arrays and the frame to a safetensors file, atomically; the picture itself is not saved.
 
         Raises:
             OutputError: The file cannot be written.
         """
-        from safetensors.numpy import save
-
-        facts = {"format": _FORMAT, "frame": self.frame.to_dict(), "model": self.model, "digest": self.digest}
-        arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
-        atomic_write(Path(path), save(arrays, metadata={_KEY: json.dumps(facts, sort_keys=True)}))
+        atomic_write(Path(path), self.to_bytes())
 
     @classmethod
     def load(cls, path: str | PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> "Embedding":
@@ -97,8 +101,23 @@ class Embedding:
         Raises:
             EmbeddingError: The file is missing, damaged, or no embedding.
         """
-        data = _read(Path(path), limits.max_file_bytes)
-        arrays, facts = _parse(data, path)
+        return cls.from_bytes(_read(Path(path), limits.max_file_bytes), origin=str(path), limits=limits)
+
+    @classmethod
+    def from_bytes(
+        cls, data: bytes, *, origin: str = "bytes", limits: Limits = DEFAULT_LIMITS
+    ) -> "Embedding":
+        """Read what `to_bytes` gave; outside input, everything in it is checked.
+
+        Args:
+            data: The bytes.
+            origin: Where they come from, for messages.
+            limits: Bounds on the picture size they claim.
+
+        Raises:
+            EmbeddingError: They are damaged, or no embedding.
+        """
+        arrays, facts = _parse(data, origin)
         try:
             if facts.keys() != _FIELDS or facts["format"] != _FORMAT:
                 raise ValueError("unknown format")
@@ -108,7 +127,7 @@ class Embedding:
             _check_frame(frame, limits)
             _check_arrays(arrays, frame)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, SamletError) as error:
-            raise _unreadable(path, error) from None
+            raise _unreadable(origin, error) from None
         return cls(arrays=arrays, frame=frame, model=facts["model"], digest=facts["digest"])
 
 
@@ -129,7 +148,7 @@ def _read(path: Path, at_most: int) -> bytes:
     return data
 
 
-def _parse(data: bytes, path: str | PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def _parse(data: bytes, origin: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Let the safetensors library check the layout, then read the metadata from the header it accepted."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -139,9 +158,9 @@ def _parse(data: bytes, path: str | PathLike[str]) -> tuple[dict[str, NDArray[An
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         facts = json.loads(header["__metadata__"][_KEY])
     except (SafetensorError, KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise _unreadable(path, error) from None
+        raise _unreadable(origin, error) from None
     if not isinstance(facts, dict):
-        raise _unreadable(path, ValueError("its metadata is no JSON object"))
+        raise _unreadable(origin, ValueError("its metadata is no JSON object"))
     return arrays, facts
 
 
@@ -187,9 +206,9 @@ def _check_grid(name: str, shape: tuple[int, ...], frame: Frame) -> None:
         raise ValueError(f"{name} {shape} do not fit the canvas {frame.canvas_hw}")
 
 
-def _unreadable(path: str | PathLike[str], error: Exception) -> EmbeddingError:
+def _unreadable(origin: str, error: Exception) -> EmbeddingError:
     reason = str(error).strip().split("\n", 1)[0][:160]
     return EmbeddingError(
-        f"expected an embedding saved by samlet in {path}, but it cannot be used ({reason}); "
+        f"expected an embedding saved by samlet in {origin}, but it cannot be used ({reason}); "
         "embed the picture again"
     )

@@ -1,6 +1,6 @@
 """Every bound on outside input, in one place."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +75,51 @@ class ModelFileLimits:
 
 
 MODEL_FILE_LIMITS = ModelFileLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """Bounds on what reaches the server over the network; the operator may change them, a request never may.
+
+    Attributes:
+        picture: Bounds on pictures and prompts.
+        max_body_bytes: Longest request with a picture: an upload of `picture.max_bytes`, a third more in base64.
+        max_json_bytes: Longest request without one.
+        max_bodies_bytes: Most bytes of requests held at a time, all of them together; above it the server is busy.
+        max_head_bytes: Longest request line with headers, and longest stretch without content inside a body.
+        max_parts: Most parts of a form.
+        max_connections: Most open connections; further ones are told to come back.
+        head_seconds: Longest time from the first byte of a request to the end of its headers.
+        idle_seconds: Longest pause inside a body.
+        body_seconds: Longest time for a whole body.
+        write_seconds: Longest time that a client may leave an answer unread.
+        wait_seconds: Longest time that a request waits for its turn.
+        max_mask_pixels: Most pixels of all masks of one answer: 1,000 masks of a megapixel.
+        max_refinable: Most masks of an answer that is kept to be refined later.
+        max_answers: Most answers kept for one picture to be refined later.
+
+    Example:
+        >>> ServerLimits().picture.max_prompts
+        256
+    """
+
+    picture: Limits = field(
+        default_factory=lambda: Limits(max_prompts=256, formats=("JPEG", "PNG", "WEBP", "BMP"))
+    )
+    max_body_bytes: int = 44 * 2**20
+    max_json_bytes: int = 2**20
+    max_bodies_bytes: int = 256 * 2**20
+    max_head_bytes: int = 64 * 2**10
+    max_parts: int = 8
+    max_connections: int = 400
+    head_seconds: float = 10.0
+    idle_seconds: float = 10.0
+    body_seconds: float = 60.0
+    write_seconds: float = 30.0
+    wait_seconds: float = 30.0
+    max_mask_pixels: int = 1_000_000_000
+    max_refinable: int = 16
+    max_answers: int = 8
+
+
+SERVER_LIMITS = ServerLimits()
