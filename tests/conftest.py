@@ -1,11 +1,18 @@
 """What every test lives under: no network."""
 
+import os
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Files that samlet works out are kept for the whole run, apart from those of whoever runs the tests; it is set here and
+# not in a fixture, so that child processes have it too.
+_CACHE = tempfile.TemporaryDirectory(prefix="samlet-tests-")
+os.environ["SAMLET_CACHE"] = _CACHE.name
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 

@@ -151,8 +151,9 @@ def test_broken_descriptions(description: bytes) -> None:
 
 def test_names() -> None:
     assert backends.create("onnx").name == "onnx"
-    with pytest.raises(ModelError, match="onnx, torch"):
-        backends.create("openvino")
+    for unknown in ("tensorrt", "", "onnx:int4"):
+        with pytest.raises(ModelError, match="onnx, openvino, torch"):
+            backends.create(unknown)
 
 
 def decoder_feeds(points: Any, labels: Any) -> dict[str, np.ndarray]:

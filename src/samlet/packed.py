@@ -6,16 +6,18 @@ written, once, with the weights already folded, into samlet's cache; `samlet.bac
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 
 from samlet import registry, store
 from samlet.backends import packing
-from samlet.backends.base import Array, GraphFile
+from samlet.backends.base import Array, GraphFile, TakesPacked
 from samlet.card import Card, CardFile
-from samlet.errors import CheckpointError
+from samlet.errors import CheckpointError, OutputError
 
+_log = logging.getLogger("samlet.packed")
 _LAYOUT = 1  # counts up when the bytes that follow from the same files and graphs change
 
 
@@ -31,7 +33,7 @@ def pack_model(card: Card, *, roles: Sequence[str] | None = None) -> dict[str, G
         roles: Which of `card.graphs` are wanted; None means all.
 
     Returns:
-        Graphs by role, each with `packed` set.
+        Graphs by role, each with `packed` set; the graph itself lies beside that file as `<graph>.onnx`.
 
     Raises:
         ModelError: A file is missing and cannot be had, or is not the one the card names.
@@ -64,10 +66,35 @@ def with_packed(card: Card, graphs: Sequence[GraphFile]) -> list[GraphFile]:
     read = cache(lambda: registry.read_weights(card, [read_graph(name) for name in card.graphs.values()]))
     found = []
     for graph in graphs:
-        make = partial(_content, graph, read)
-        path = store.keep(_digest(sources, graph), packing.location_of(graph.name), make)
+        digest = _digest(sources, graph)
+        path = store.keep(digest, packing.location_of(graph.name), partial(_content, graph, read))
+        # Some runtimes open graphs by path only, and look for weights beside them.
+        store.keep(digest, f"{graph.name}.onnx", partial(bytes, graph.onnx))
         found.append(replace(graph, packed=path))
     return found
+
+
+def bound(
+    card: Card, graphs: Sequence[GraphFile], takes: TakesPacked | None
+) -> tuple[list[GraphFile], Mapping[str, Array]]:
+    """Give graphs of a model with their weights, in the form that a backend takes.
+
+    Args:
+        card: The model.
+        graphs: Its graphs.
+        takes: `Backend.takes_packed`; None for a backend that has none.
+
+    Returns:
+        Graphs, and arrays by official name; none where the graphs have packed files.
+    """
+    if takes is not None:
+        try:
+            return with_packed(card, graphs), {}
+        except OutputError:
+            if takes == "always":
+                raise
+            _log.info("the cache cannot be written, so weights of %s are kept in memory", card.name)
+    return list(graphs), registry.read_weights(card, graphs)
 
 
 def read_graph(file_name: str) -> GraphFile:

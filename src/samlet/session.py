@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from samlet import packed, registry
+from samlet import packed
 from samlet.backends.base import Array, Backend, Graph, GraphFile
 from samlet.card import Card
 from samlet.embedding import Embedding
@@ -212,11 +212,8 @@ def _open(card: Card, roles: tuple[str, ...], backend: Backend, threads: int | N
     if not backend.needs_files:
         files = [GraphFile(card.graphs[role].removesuffix(".onnx"), b"", (), (), {}, 0) for role in roles]
     else:
-        files = [packed.read_graph(card.graphs[role]) for role in roles]
-        if getattr(backend, "takes_packed", False):
-            files = packed.with_packed(card, files)
-        else:
-            weights = registry.read_weights(card, files)
+        takes = getattr(backend, "takes_packed", None)
+        files, weights = packed.bound(card, [packed.read_graph(card.graphs[role]) for role in roles], takes)
     return tuple(
         backend.open(role, file, weights=weights, threads=threads)
         for role, file in zip(roles, files, strict=True)

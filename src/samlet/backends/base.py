@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from samlet.errors import BackendError, CheckpointError
 
 Array = NDArray[Any]
 """Any numpy array; which kind and shape is up to the graph."""
+
+TakesPacked = Literal["always", "gladly"]
+"""Whether a backend wants `GraphFile.packed` instead of arrays; see `Backend`."""
 
 _SHOWN = 5
 _KEYS = {"inputs", "outputs", "initializers", "opset", "checkpoint", "unused", "recipes"}
@@ -111,8 +114,9 @@ class Graph(Protocol):
 class Backend(Protocol):
     """A runtime.
 
-    One that reads weights from a file says so with an attribute `takes_packed = True`: then its graphs come with
-    `GraphFile.packed`, and without arrays.
+    One that can read weights from a file says so with an attribute `takes_packed`: its graphs then come with
+    `GraphFile.packed`, and without arrays. "always" makes a cache that cannot be written an error; with "gladly" the
+    arrays come instead.
     """
 
     @property

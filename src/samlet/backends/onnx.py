@@ -1,15 +1,17 @@
-"""ONNX Runtime: graphs from the package, weights handed over in memory, so that no file is converted.
+"""ONNX Runtime: graphs from the package, weights mapped from a packed file or handed over in memory.
 
-The graphs mark their initializers as external; `SessionOptions.add_external_initializers` (onnxruntime 1.20)
-supplies them, and the `onnx` package is not needed.
+The graphs mark their initializers as external. Packed files (`samlet.packed`) are mapped, which spares a copy of all
+weights and, on a second start, reading and folding the model's own file; where the cache cannot be written,
+`SessionOptions.add_external_initializers` (onnxruntime 1.20) takes arrays. The `onnx` package is not needed.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from samlet.backends.base import Array, Graph, GraphFile, check_names, one_line, select_weights
+from samlet.backends.base import Array, Graph, GraphFile, TakesPacked, check_names, one_line, select_weights
 from samlet.errors import BackendError, MissingExtraError
 
 _KINDS = {
@@ -22,11 +24,15 @@ _KINDS = {
 }
 
 
+_FOLDER = "session.model_external_initializers_file_folder_path"
+
+
 class OnnxBackend:
     """Runs graphs on ONNX Runtime, on the CPU unless other providers are named."""
 
     name = "onnx"
     needs_files = True
+    takes_packed: TakesPacked = "gladly"
 
     def __init__(self, *, providers: Sequence[str] = ("CPUExecutionProvider",)) -> None:
         """Choose where to run.
@@ -46,10 +52,14 @@ class OnnxBackend:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
         if threads is not None:
             options.intra_op_num_threads = threads
-        arrays = select_weights(graph, weights)
+        _bound_memory(runtime, options)
+        arrays = {} if graph.packed else select_weights(graph, weights)
         values = [runtime.OrtValue.ortvalue_from_numpy(array) for array in arrays.values()]
         try:
-            options.add_external_initializers(list(arrays), values)
+            if graph.packed:
+                options.add_session_config_entry(_FOLDER, str(graph.packed.parent))
+            else:
+                options.add_external_initializers(list(arrays), values)
             session = runtime.InferenceSession(graph.onnx, options, providers=self._providers)
         except Exception as error:  # the runtime's exceptions share no base below Exception
             raise BackendError(
@@ -95,6 +105,28 @@ class _OnnxGraph:
                 f"expected {kind or entry.type} of shape ({shape}) for the input {key} of {self._name}, "
                 f"got {array.dtype} of shape {array.shape}; pass an array of that kind"
             )
+
+
+def _bound_memory(runtime: Any, options: Any) -> None:
+    """Let all graphs share one arena that grows by what is asked for, and plan no memory ahead.
+
+    The plan lays all activations of a first run out at once, and arenas of their own double when they grow:
+    MobileSAM's encoder took 540 MB that way, 385 without the plan, 315 with the shared arena, in the same time.
+    """
+    options.enable_mem_pattern = False
+    if _shared_arena(runtime):
+        options.add_session_config_entry("session.use_env_allocators", "1")
+
+
+@cache
+def _shared_arena(runtime: Any) -> bool:
+    kinds = runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT
+    try:
+        settings = runtime.OrtArenaCfg({"arena_extend_strategy": 1})  # 1: as requested
+        runtime.create_and_register_allocator(runtime.OrtMemoryInfo("Cpu", *kinds), settings)
+    except Exception:  # the program around us registered one of its own, or this build has none: its choice
+        return False
+    return True
 
 
 def _runtime() -> Any:

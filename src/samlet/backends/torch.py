@@ -1,7 +1,7 @@
 """PyTorch: the reference. It runs the networks of `samlet.nets` themselves, not their exported graphs."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -157,6 +157,18 @@ class _TorchGraph:
         results = results if isinstance(results, tuple) else (results,)
         arrays = (result.cpu().numpy() for result in results)
         return dict(zip(self.outputs, arrays, strict=True))
+
+
+def from_options(options: Sequence[str]) -> TorchBackend:
+    """Make a backend from words: a device, or nothing.
+
+    Raises:
+        BackendError: There is more than one word.
+        MissingExtraError: PyTorch is not installed.
+    """
+    if len(options) > 1:
+        raise BackendError(f"expected one device for torch, got {', '.join(options):.80}; name one")
+    return TorchBackend(device=options[0] if options else "cpu")
 
 
 def _state_for(

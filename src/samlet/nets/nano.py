@@ -178,7 +178,8 @@ class NanoDecoder(nn.Module):
         y = F.relu(self.norm8(y + detail8 + self.hint8_out(hint8)))
         y = y + F.relu(self.refine8(y))
         y = upscale_2x(y.permute(0, 2, 3, 1), self.up4)  # (B, 4h, 4w, 32)
-        y = F.relu(y + (detail4 + self.hint4_out(hint4)).permute(0, 2, 3, 1))
+        # Not `detail4 + hint`: OpenVINO adds a convolution's result into its other operand, here of one picture only.
+        y = F.relu(y + detail4.permute(0, 2, 3, 1) + self.hint4_out(hint4).permute(0, 2, 3, 1))
         hyper = torch.stack([mlp(prompt[:, 1 + i]) for i, mlp in enumerate(self.hyper)], dim=1)  # (B, 4, 32)
         masks = (hyper @ y.flatten(1, 2).transpose(1, 2)).reshape(b, 4, 4 * h, 4 * w)
         return self.iou_head(prompt[:, 0]), masks
