@@ -61,3 +61,18 @@ def sample() -> Callable[[str], Path]:
     """Give the path of a sample photograph of the project by its name: "coffee", "chelsea" or "astronaut"."""
     folder = Path(__file__).parent.parent / "samples"
     return lambda name: next(folder.glob(f"{name}.[jp][pn]g"))
+
+
+@pytest.fixture
+def runtime() -> Callable[[], Path]:
+    """Give the folder of onnxruntime-web when called, or skip the test."""
+
+    def found() -> Path:
+        from samlet.server import web_runtime
+
+        place = web_runtime.installed()
+        if place is None:
+            pytest.skip("needs onnxruntime-web: python -m samlet.server.web_runtime")
+        return place
+
+    return found

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 from samlet import __version__
 from samlet.errors import InputError, SamletError
 from samlet.model import Model
-from samlet.server import models, routes
+from samlet.server import models, routes, runtime_routes
 from samlet.server.adapters import FORMS, label_studio, osam, x_anylabeling
 from samlet.server.answers import Kitchen
 from samlet.server.bodies import Budget
@@ -96,7 +96,7 @@ def create_app(
     app.state.kitchen = Kitchen(dict(loaded), cache, settings.limits, scorer=scorer, detector=detector)
     app.state.decoders = {}
     app.state.downloads = label_studio.Downloads(settings)
-    for room in (routes, models, x_anylabeling, label_studio, osam):
+    for room in (routes, models, runtime_routes, x_anylabeling, label_studio, osam):
         app.include_router(room.router)
     app.router.default = Page()
     app.add_exception_handler(SamletError, _refused)

@@ -1,0 +1,209 @@
+"""A visitor of the web page: headless Chromium from the system, driven by Playwright, on a server in this process."""
+
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE_MS = 60_000  # of a loaded machine; nothing here waits so long when it works
+
+
+def chromium() -> str:
+    """Find the browser, or skip."""
+    pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    found = os.environ.get("SAMLET_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if not found:
+        pytest.skip("needs Chromium: apt install chromium, or set SAMLET_CHROMIUM to one")
+    return found
+
+
+@contextmanager
+def browser() -> Iterator[object]:
+    """Start the browser."""
+    path = chromium()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=path, args=FLAGS)
+        yield started
+        started.close()
+
+
+class Visitor:
+    """One browser context on the page, with the few things that a person does there."""
+
+    def __init__(self, browser, url, **options):
+        self.context = browser.new_context(
+            **{"viewport": {"width": 1200, "height": 800}, "accept_downloads": True} | options
+        )
+        self.context.set_default_timeout(PATIENCE_MS)
+        self.page = self.context.new_page()
+        self.url, self.faults, self.strangers = url, [], []
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on("request", self._note)
+
+    def _note(self, request):
+        parts, home = urlsplit(request.url), urlsplit(self.url)
+        if parts.scheme in ("http", "https", "ws", "wss") and parts.netloc != home.netloc:
+            self.strangers.append(request.url)
+
+    def close(self):
+        self.context.close()
+        assert self.faults == []
+        assert self.strangers == []  # the page never asks another host for anything
+
+    def visit(self, *, local=False):
+        """Open the page; without `local` it is told that there is no onnxruntime-web."""
+        if not local:
+            self.page.route("**/runtime/runtime.json", lambda route: route.fulfill(json={}))
+        self.page.goto(self.url)
+        return self
+
+    def open_file(self, path, *, local=False):
+        self.page.set_input_files("#file", path)
+        self.wait_until_ready(local=local)
+
+    def wait_until_ready(self, *, local=False):
+        self.page.wait_for_selector("#stage[data-ready=true]")
+        if local:
+            self.page.wait_for_selector("#stage[data-where=browser]")
+
+    def spot(self, x, y):
+        """Where a place of the picture is on the screen."""
+        left, top, scale = self._frame()
+        return left + x * scale, top + y * scale
+
+    def at(self, x, y):
+        """The same, to the whole pixel that a mouse can hit."""
+        across, down = self.spot(x, y)
+        return round(across), round(down)
+
+    def hit(self, x, y):
+        """The place of the picture that a click on (x, y) really hits."""
+        left, top, scale = self._frame()
+        across, down = self.at(x, y)
+        return (across - left) / scale, (down - top) / scale
+
+    def _frame(self):
+        box = self.page.locator("#stage").bounding_box()
+        left, top, scale = (
+            float(self.page.get_attribute("#stage", f"data-{name}")) for name in ("left", "top", "scale")
+        )
+        border = 2  # CSS pixels; the stage's own
+        return box["x"] + border + left, box["y"] + border + top, scale
+
+    def click(self, x, y, *, shift=False, button="left"):
+        if shift:
+            self.page.keyboard.down("Shift")
+        self.page.mouse.click(*self.at(x, y), button=button)
+        if shift:
+            self.page.keyboard.up("Shift")
+        self.settle()
+
+    def drag(self, x0, y0, x1, y1):
+        self.page.mouse.move(*self.at(x0, y0))
+        self.page.mouse.down()
+        self.page.mouse.move(*self.at((x0 + x1) / 2, (y0 + y1) / 2))
+        self.page.mouse.move(*self.at(x1, y1))
+        self.page.mouse.up()
+        self.settle()
+
+    def settle(self):
+        """Wait until no answer is on its way, and what came is painted."""
+        self.page.wait_for_selector("#objects:not(:has([aria-busy=true]))", state="attached")
+        self.page.evaluate(
+            "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
+
+    @property
+    def status(self):
+        return self.page.inner_text("#status")
+
+    @property
+    def alert(self):
+        return self.page.inner_text("#alert") if self.page.is_visible("#alert") else ""
+
+    @property
+    def objects(self):
+        return int(self.page.get_attribute("#work", "data-objects"))
+
+    def painted(self, image_hw, layer="masks"):
+        """Tell for each pixel of the picture whether something is painted over its centre: (H, W) bool."""
+        bits = self.page.evaluate(
+            """([layer, height, width]) => {
+              const { scale, left, top } = document.querySelector("#stage").dataset;
+              const canvas = document.getElementById(layer);
+              const dense = canvas.width / canvas.clientWidth;
+              const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+              const place = (value, shift) => Math.floor(((value + 0.5) * scale + Number(shift)) * dense);
+              const rows = [];
+              for (let y = 0; y < height; y++) {
+                const row = place(y, top) * canvas.width;
+                let text = "";
+                for (let x = 0; x < width; x++) text += data[4 * (row + place(x, left)) + 3] ? "1" : "0";
+                rows.push(text);
+              }
+              return rows;
+            }""",
+            [layer, *image_hw],
+        )
+        return np.array([list(row) for row in bits]) == "1"
+
+    def save(self, kind):
+        """Click a button under Save; gives name and bytes of the file."""
+        with self.page.expect_download() as waiting:
+            self.page.click(f"[data-save={kind}]")
+        return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()
+
+
+def agrees(painted, mask, *, margin=3):
+    """Compare what is painted with a mask away from its border, which the outline covers: (share inside, outside)."""
+    sure_in, sure_out = mask.copy(), ~mask
+    for _ in range(margin):
+        sure_in, sure_out = _shrunk(sure_in), _shrunk(sure_out)
+    assert sure_in.any() and sure_out.any()
+    return painted[sure_in].mean(), painted[sure_out].mean()
+
+
+def _shrunk(mask):
+    padded = np.pad(mask, 1, mode="edge")
+    return padded[1:-1, 1:-1] & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+
+
+def iou(a, b):
+    return (a & b).sum() / max(1, (a | b).sum())
+
+
+@contextmanager
+def serving(model) -> Iterator[str]:
+    """Serve a model on a free port of this machine; gives the page's address."""
+    pytest.importorskip("fastapi", reason="needs samlet[server]")
+    uvicorn = pytest.importorskip("uvicorn", reason="needs samlet[server]")
+    from samlet.server import create_app
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(create_app({model.card.name: model}), log_level="warning", ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    server.should_exit = True
+    thread.join(30)
+    listener.close()
+    assert not thread.is_alive()
