@@ -25,6 +25,7 @@ TABLE = [
     ("MissingExtraError", "ModelError", 3, 501),
     ("BusyError", "SamletError", 4, 429),
     ("BackendError", "SamletError", 5, 500),
+    ("TrainingError", "SamletError", 5, 500),
     ("PartialFailureError", "SamletError", 6, 500),
     ("OutputError", "SamletError", 7, 507),
 ]

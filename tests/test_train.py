@@ -16,6 +16,7 @@ import torch
 from samlet.errors import CheckpointError, InputError
 from samlet.nets.nano import Nano
 from samlet.train.curves import draw, read_metrics
+from samlet.train.engine import Plan, Run
 from samlet.train.losses import grid_iou, mask_loss
 from samlet.train.optim import WeightAverage, cosine
 from samlet.train.pictures import (
@@ -27,7 +28,7 @@ from samlet.train.pictures import (
     make_crop,
     read_sets,
 )
-from samlet.train.recipes.prompts import Place, Recipe, Trainer, run
+from samlet.train.recipes.prompts import Place, Recipe, nano_task, run
 from samlet.train.sampling import corrective_click, depth
 from samlet.train.state import load_state
 
@@ -214,6 +215,7 @@ def test_a_resumed_run_is_the_unbroken_one(data, tmp_path):
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
     log = [json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in log if "loss" in row] == [2, 4]
+    assert [row["step"] for row in log if "held_out" in row] in ([], [2, 4])
     assert not list(tmp_path.rglob("*.part"))
 
 
@@ -222,10 +224,12 @@ def test_training_lowers_the_loss(data, tmp_path):
         steps=24, batch=2, prompts=3, sizes=((1.0, 64),), precision="fp32", warmup=4, corrected=0.0
     )
     torch.manual_seed(0)
-    trainer = Trainer(recipe, Nano(), torch.device("cpu"))
     loader = Loader(read_sets(data, dev=False, max_side=512), seed=1, batch=2, prompts=3)
-    losses = [trainer.step(loader.make(i % 4, 64), 0.1)["loss"] for i in range(24)]
-    assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
+    task = nano_task(recipe, Nano(), loader, [], torch.device("cpu"))
+    one_run = Run(task, Plan(steps=24, warmup=4, log_steps=4), tmp_path / "run", {})
+    one_run.go()
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
 
 
 def test_curves_are_drawn(tmp_path):

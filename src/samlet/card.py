@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from samlet.errors import CheckpointError
+from samlet.errors import CheckpointError, InputError
 
 _GRAPH_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,63}\.onnx")
 _MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
@@ -171,6 +171,19 @@ class Card:
     def with_files(self, *files: CardFile) -> "Card":
         """Give the same card with other files, for instance the file that carried it."""
         return replace(self, files=tuple(files))
+
+    def resized(self, side: int) -> "Card":
+        """Give a card whose pictures have another longest side in the network; its digest differs too.
+
+        Raises:
+            InputError: The side is not a multiple of what the network's strides need.
+        """
+        step = self.pad if isinstance(self.pad, int) else self.stride
+        if side < step or side > 8192 or side % step:
+            raise InputError(
+                f"expected --size as a multiple of {step} up to 8192, got {side}; {self.side} is the default"
+            )
+        return replace(self, side=side, mask_grid=4 * side // self.stride)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any], *, origin: str) -> "Card":

@@ -13,6 +13,7 @@
         MissingExtraError     3  501   an optional package is not installed
       BusyError               4  429   too much work is queued
       BackendError            5  500   the inference runtime failed
+      TrainingError           5  500   a training run cannot go on
       PartialFailureError     6  500   some items of many failed
       OutputError             7  507   a result cannot be written
 
@@ -98,6 +99,12 @@ class BackendError(SamletError):
 
     exit_code = 5
     http_status = 500
+
+
+class TrainingError(SamletError):
+    """A training run cannot go on; its last good state is kept."""
+
+    exit_code = 5
 
 
 class PartialFailureError(SamletError):

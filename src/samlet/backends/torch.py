@@ -54,6 +54,12 @@ def _encoder(module: str, size: str, multiple: int) -> Builder:
     return Builder(module, "image_encoder.", _EMBEDDING, multiple, most=1024, arguments={"size": size})
 
 
+def _student(network: str, backbone: str) -> Builder:
+    prefix, most = ("encoder.", 2048) if network == "NanoStudent" else ("image_encoder.", 1024)
+    arguments = {"backbone": backbone}
+    return Builder(f"students:{network}", prefix, _EMBEDDING, 32, most=most, arguments=arguments)
+
+
 def _yolo(size: str, reg_max: int, *, protos: bool) -> Builder:
     outputs = ("candidates", "protos") if protos else ("candidates",)
     arguments = {"size": size, "reg_max": reg_max, "protos": protos}
@@ -74,6 +80,10 @@ builders: dict[str, Builder] = {
     "efficientvit_l0_encoder": _encoder("efficientvit:EfficientViTSam", "l0", 64),
     "efficientvit_l1_encoder": _encoder("efficientvit:EfficientViTSam", "l1", 64),
     "efficientvit_l2_encoder": _encoder("efficientvit:EfficientViTSam", "l2", 64),
+    "student_lite0_encoder": _student("SamStudent", "lite0"),
+    "student_plain_m_encoder": _student("SamStudent", "plain_m"),
+    "student_nano_lite0_encoder": _student("NanoStudent", "lite0"),
+    "student_nano_plain_s_encoder": _student("NanoStudent", "plain_s"),
     "yolo_seg_s_rm16": _yolo("s", 16, protos=True),
     "yolo_seg_x_rm26": _yolo("x", 26, protos=True),
     "object_aware_x_rm26": _yolo("x", 26, protos=False),

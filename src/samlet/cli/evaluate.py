@@ -7,7 +7,6 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -311,9 +310,4 @@ def resized(card: "Card", side: int) -> "Card":
     Raises:
         InputError: The side is not a multiple of what the network's strides need.
     """
-    step = card.pad if isinstance(card.pad, int) else card.stride
-    if side < step or side > 8192 or side % step:
-        raise InputError(
-            f"expected --size as a multiple of {step} up to 8192, got {side}; {card.side} is the default"
-        )
-    return replace(card, side=side, mask_grid=4 * side // card.stride)
+    return card.resized(side)

@@ -114,6 +114,8 @@ def decode_feed(embedding: Embedding, prompt: Prompt, card: Card) -> Feeds:
     count = len(prompt)
     grid_hw = 4 * array.shape[2], 4 * array.shape[3]
     coords, labels = _points(prompt, embedding.frame)
+    # A distilled encoder may look at more pixels than its decoder's own one did for a map of the same size.
+    coords *= float(card.settings.get("decoder_stride", card.stride)) / card.stride
     mask_input, has_mask = np.zeros((count, 1, *grid_hw), np.float32), np.zeros(count, np.float32)
     if prompt.hint is not None:
         if prompt.hint.shape[-2:] != grid_hw:

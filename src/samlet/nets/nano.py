@@ -4,6 +4,8 @@ Tokens live at stride 16; detail at strides 8 and 4 is added while masks are ups
 prompt is also *drawn* into maps that the decoder's convolutions read at each scale.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,9 +38,15 @@ def unpack(embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 class Neck(nn.Module):
     """A light top-down path: strides 32, 16, 8, 4 -> tokens and two detail maps."""
 
-    def __init__(self, width: int = 192) -> None:
+    def __init__(self, width: int = 192, channels: Mapping[int, int] = FEATURE_CHANNELS) -> None:
+        """Build the path.
+
+        Args:
+            width: Channels at stride 16.
+            channels: Of the backbone's features by stride: 4, 8, 16 and 32.
+        """
         super().__init__()
-        c = FEATURE_CHANNELS
+        c = channels
         self.deep = nn.Conv2d(c[32], width, 1)
         self.lateral16 = nn.Conv2d(c[16], width, 1)
         self.mix16 = nn.Conv2d(width, width, 3, padding=1)

@@ -1,18 +1,18 @@
-"""Draw a run's `metrics.jsonl` as a PNG: losses, running IoU, and the held-out figures.
+"""Draw a run's `metrics.jsonl` as a PNG: losses, running overlaps, and the held-out figures.
 
 python -m samlet.train.curves runs/nano            # writes runs/nano/curves.png
 """
 
 import argparse
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from samlet.errors import InputError, MissingExtraError
 
-# What the recipes log: `prompts` IoU by kind of prompt; `objects` the IoU of boxes, and their average recall.
-RUNNING = ("box", "click", "best3", "corrected", "iou")
-HELD_OUT = ("box", "click1", "best3", "click3", "click5", "AR@10", "AR@100")
+# Rows hold these too, but they are no curves.
+FACTS = frozenset(("step", "minutes", "wall", "pictures_per_s", "share", "canvas", "norm", "lr", "held_out"))
 
 
 def read_metrics(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -40,31 +40,40 @@ def draw(folder: Path) -> Path:
             "this needs matplotlib; install it with pip install 'samlet[train]'"
         ) from None
     running, held_out = read_metrics(folder)
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for name in RUNNING:
-        points = [(r["minutes"], r[name]) for r in running if name in r]
-        if points:
-            left.plot([x for x, _ in points], [y for _, y in points], label=name)
-    left.set(
-        title="training crops, current weights (running mean)",
-        xlabel="minutes",
-        ylabel="IoU",
-        ylim=(0.2, 0.95),
-    )
-    for name in HELD_OUT:
-        points = [(r["minutes"], r[name]) for r in held_out if name in r]
-        if points:
-            right.plot([x for x, _ in points], [y for _, y in points], marker="o", label=name)
-    low = 0.0 if any("AR@10" in r for r in held_out) else 0.2
-    right.set(title="held-out pictures, averaged weights", xlabel="minutes", ylim=(low, 0.95))
-    for axis in (left, right):
+    losses, overlaps = _names(running, losses=True), _names(running, losses=False)
+    panels = [
+        ("loss (running mean)", running, losses, ""),
+        ("training pictures, current weights (running mean)", running, overlaps, ""),
+        ("held-out pictures, averaged weights", held_out, _names(held_out, losses=False), "o"),
+        ("held-out pictures, averaged weights", held_out, _names(held_out, losses=True), "o"),
+    ]
+    panels = [panel for panel in panels if panel[2]] or panels[:1]
+    figure = Figure(figsize=(5.5 * len(panels), 4), layout="constrained")
+    for axis, (title, rows, names, marker) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+    ):
+        for name in names:
+            points = [(r["minutes"], r[name]) for r in rows if name in r]
+            axis.plot([x for x, _ in points], [y for _, y in points], marker=marker, label=name)
+        axis.set(title=title, xlabel="minutes")
+        if not any(map(_is_loss, names)):
+            axis.set(ylabel="overlap or recall", ylim=(0, 1))
         axis.grid(alpha=0.3)
         if axis.lines:
             axis.legend()
     path = folder / "curves.png"
     figure.savefig(path, dpi=110)
     return path
+
+
+def _names(rows: Iterable[Mapping[str, Any]], *, losses: bool) -> list[str]:
+    """Columns of one kind, in the order in which they first come; recall by set would be too many."""
+    every = dict.fromkeys(key for row in rows for key in row if key not in FACTS and " " not in key)
+    return [name for name in every if _is_loss(name) == losses]
+
+
+def _is_loss(name: str) -> bool:
+    return name.startswith("loss") or name == "mse"
 
 
 if __name__ == "__main__":

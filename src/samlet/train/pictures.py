@@ -3,8 +3,7 @@
 Every random number comes from (seed, step, index), so a resumed run sees what an unbroken one would have.
 """
 
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -288,20 +287,24 @@ def canvas_for(rng: np.random.Generator, size: int, *, spread: bool = True) -> t
 
 
 class Loader:
-    """Batches for steps `start`, `start + 1`, ... made `ahead` of time by one thread."""
+    """Makes batches; each depends on nothing but the seed and its number."""
 
-    def __init__(
-        self, pictures: list[Picture], *, seed: int, batch: int, prompts: int, ahead: int = 6
-    ) -> None:
-        self.pictures, self.seed, self.batch, self.prompts, self.ahead = pictures, seed, batch, prompts, ahead
+    def __init__(self, pictures: list[Picture], *, seed: int, batch: int, prompts: int) -> None:
+        self.pictures, self.seed, self.batch, self.prompts = pictures, seed, batch, prompts
         weights = np.array([SET_WEIGHTS.get(p.group, 0.5) for p in pictures])
         self.probability = weights / weights.sum()
-        self.size = 256  # longer side of the next batch's canvas; the recipe changes it as training goes on
 
-    def make(self, step: int, size: int) -> Batch:
-        """The batch of a step; depends on nothing but (seed, step, size)."""
-        rng = np.random.default_rng((self.seed, step))
-        hw = canvas_for(rng, size)
+    def make(self, step: int, size: int, *, part: int = 0, square: bool = False) -> Batch:
+        """The batch of a part of a step.
+
+        Args:
+            step: Of the run.
+            size: Longer side of the canvas.
+            part: Of the step.
+            square: Whether the canvas is size x size, as SAM's; else it varies around it.
+        """
+        rng = np.random.default_rng((self.seed, step, part) if part else (self.seed, step))
+        hw = (size, size) if square else canvas_for(rng, size)
         crops: list[Crop] = []
         while len(crops) < self.batch:
             picture = self.pictures[int(rng.choice(len(self.pictures), p=self.probability))]
@@ -313,14 +316,3 @@ class Loader:
             for k in ("pixels", "inside", "targets", "valid", "coords", "labels")
         }
         return Batch(step, **stacked)
-
-    def batches(self, start: int) -> Iterator[Batch]:
-        """Endless batches from step `start` on."""
-        with ThreadPoolExecutor(1) as pool:
-            queue: list[Future[Batch]] = []
-            step = start
-            while True:
-                while len(queue) < self.ahead:
-                    queue.append(pool.submit(self.make, step, self.size))
-                    step += 1
-                yield queue.pop(0).result()

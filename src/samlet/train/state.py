@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from samlet.atomic import flush_folder
 from samlet.errors import CheckpointError
 from samlet.train.optim import WeightAverage
 
@@ -33,7 +34,10 @@ def save_state(
         temporary,
         {"facts": json.dumps(facts)},
     )
+    with temporary.open("rb") as file:  # on the disk before it takes the place of the state before it
+        os.fsync(file.fileno())
     os.replace(temporary, path)
+    flush_folder(path.parent)
 
 
 def load_state(

@@ -1,4 +1,4 @@
-"""A quick figure for choices during training: mean IoU of the averaged weights on held-out pictures.
+"""A quick figure for choices during training: mean IoU on held-out pictures.
 
 On the stride-4 grid, one annotator, at most three objects a picture, chessboard-central clicks; `samlet evaluate`
 measures at full size. Never compare the two.
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from samlet.train.forward import Forward
 from samlet.train.losses import grid_iou
-from samlet.train.optim import WeightAverage
 from samlet.train.pictures import IGNORE, Picture
 from samlet.train.sampling import corrective_click
 
@@ -21,28 +20,31 @@ CLICKS = 5
 
 @torch.no_grad()
 def validate(
-    forward: Forward, average: WeightAverage, pictures: list[Picture], *, size: int = 384
+    forward: Forward, pictures: list[Picture], *, size: int = 384, square: bool = False
 ) -> dict[str, float]:
-    """Mean IoU by prompt: "box", "click1", "best3" (of three after one click), "click3", "click5"."""
-    network = forward.network
-    kept = {k: v.clone() for k, v in network.state_dict().items()}
-    network.load_state_dict(average.shadow)
+    """Mean IoU by prompt: "box", "click1", "best3" (of three after one click), "click3", "click5".
+
+    Args:
+        forward: The network, with the weights to look at.
+        pictures: Held-out ones.
+        size: Longer side of the canvas.
+        square: Whether the canvas is a square, as SAM's, or as small as the picture allows.
+    """
     found: dict[str, list[float]] = {}
-    try:
-        for index, picture in enumerate(pictures):
-            for name, values in _answers(forward, picture, index, size).items():
-                found.setdefault(name, []).extend(values)
-    finally:
-        network.load_state_dict(kept)
+    for index, picture in enumerate(pictures):
+        for name, values in _answers(forward, picture, index, size, square=square).items():
+            found.setdefault(name, []).extend(values)
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
-def _canvas(picture: Picture, size: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.uint16]]:
+def _canvas(
+    picture: Picture, size: int, *, square: bool
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.uint16]]:
     """The whole picture on its canvas, where it lies, and its regions (IGNORE on padding)."""
     h, w = picture.pixels.shape[:2]
     scale = size / max(h, w)
     new = (max(4, round(w * scale)), max(4, round(h * scale)))
-    canvas = (-(-new[1] // 32) * 32, -(-new[0] // 32) * 32)
+    canvas = (size, size) if square else (-(-new[1] // 32) * 32, -(-new[0] // 32) * 32)
     pixels, inside = np.zeros((*canvas, 3), np.uint8), np.zeros(canvas, np.bool_)
     ids = np.full(canvas, IGNORE, np.uint16)
     pixels[: new[1], : new[0]] = cv2.resize(picture.pixels, new, interpolation=cv2.INTER_AREA)
@@ -51,8 +53,10 @@ def _canvas(picture: Picture, size: int) -> tuple[NDArray[np.uint8], NDArray[np.
     return pixels, inside, ids
 
 
-def _answers(forward: Forward, picture: Picture, index: int, size: int) -> dict[str, list[float]]:
-    pixels, inside, ids = _canvas(picture, size)
+def _answers(
+    forward: Forward, picture: Picture, index: int, size: int, *, square: bool
+) -> dict[str, list[float]]:
+    pixels, inside, ids = _canvas(picture, size, square=square)
     keys, counts = np.unique(ids, return_counts=True)
     keys = keys[(keys != 0) & (keys != IGNORE) & (counts >= 64)]
     keys = np.random.default_rng(index).permutation(keys)[:3]
@@ -63,11 +67,11 @@ def _answers(forward: Forward, picture: Picture, index: int, size: int) -> dict[
     target = torch.from_numpy(np.stack(shares)).float().to(device) / 255  # (N, h, w)
     known = cv2.resize((ids != IGNORE).astype(np.uint8), grid, interpolation=cv2.INTER_NEAREST)
     valid = torch.from_numpy(known).float().to(device).expand_as(target)
-    scales = forward.encode(pixels[None], inside[None])
     n = len(keys)
+    embedding = forward.encode(pixels[None], inside[None]).expand(n, -1, -1, -1)
     nothing, has = target.new_zeros(n, 1, *target.shape[1:]), target.new_zeros(n)
     boxes = torch.stack([_box(ids == k) for k in keys]).to(device)
-    _, masks = forward.decode(scales, boxes, boxes.new_tensor([[2.0, 3.0]] * n), nothing, has)
+    _, masks = forward.decode(embedding, boxes, boxes.new_tensor([[2.0, 3.0]] * n), nothing, has)
     out = {"box": grid_iou(masks[:, 0], target, valid).tolist()}
     dice = torch.Generator().manual_seed(index)
     coords, labels = target.new_zeros(n, 0, 2), target.new_zeros(n, 0)
@@ -75,7 +79,7 @@ def _answers(forward: Forward, picture: Picture, index: int, size: int) -> dict[
     for click in range(1, CLICKS + 1):
         xy, label = corrective_click(previous[:, 0], target, valid, dice)
         coords, labels = torch.cat([coords, xy.to(device)], 1), torch.cat([labels, label.to(device)], 1)
-        _, masks = forward.decode(scales, coords, labels, previous, has + float(click > 1))
+        _, masks = forward.decode(embedding, coords, labels, previous, has + float(click > 1))
         previous = masks[:, :1]
         if click == 1:
             three = grid_iou(masks[:, 1:], target.unsqueeze(1), valid.unsqueeze(1))

@@ -8,13 +8,8 @@ for nothing, or with a small weight for quality 0. With `--steps` a resumed run 
 """
 
 import argparse
-import contextlib
 import hashlib
-import json
-import math
-import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,20 +18,21 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from torch import Tensor
 
 from samlet import checkpoint, registry, store
 from samlet.backends.onnx import OnnxBackend
-from samlet.errors import InputError, MissingExtraError, SamletError
+from samlet.errors import InputError, SamletError
 from samlet.nets.objects import ObjectHead
 from samlet.session import Session
-from samlet.train.curves import draw
+from samlet.train.engine import Plan, Run, Shares
 from samlet.train.feature_cache import Shelf, read_cache, write_cache
 from samlet.train.forward import channels_last, precision_of
 from samlet.train.object_targets import Targets, make_targets, object_loss
-from samlet.train.optim import WeightAverage, cosine, parameter_groups
+from samlet.train.optim import WeightAverage, parameter_groups
 from samlet.train.pictures import Picture, read_sets
 from samlet.train.proposals import box_recall, scales_of
-from samlet.train.state import load_state, save_state
 
 
 @dataclass(frozen=True)
@@ -92,18 +88,18 @@ class Batch:
 
 
 class Loader:
-    """Batches for steps `start`, `start + 1`, ..., made ahead of time by one thread."""
+    """Makes batches; each depends on nothing but the seed and its number."""
 
-    def __init__(self, shelves: list[Shelf], *, seed: int, batch: int, ahead: int = 4) -> None:
-        self.shelves, self.seed, self.batch, self.ahead = shelves, seed, batch, ahead
+    def __init__(self, shelves: list[Shelf], *, seed: int, batch: int) -> None:
+        self.shelves, self.seed, self.batch = shelves, seed, batch
         weights = [np.array([PLAN[g].weight if g in PLAN else 1.0 for g in s.groups]) for s in shelves]
         self.rows = [w / w.sum() for w in weights]
         totals = np.array([w.sum() for w in weights])
         self.shelf = totals / totals.sum()
 
-    def make(self, step: int) -> Batch:
-        """The batch of a step, all of one canvas; depends on (seed, step) alone."""
-        rng = np.random.default_rng((self.seed, step))
+    def make(self, step: int, part: int = 0) -> Batch:
+        """The batch of a part of a step, all of one canvas; depends on (seed, step, part) alone."""
+        rng = np.random.default_rng((self.seed, step, part) if part else (self.seed, step))
         which = int(rng.choice(len(self.shelves), p=self.shelf))
         shelf = self.shelves[which]
         rows = np.sort(rng.choice(len(shelf), self.batch, p=self.rows[which]))
@@ -111,113 +107,61 @@ class Loader:
         targets = make_targets(shelf.ids[rows], [shelf.boxes[r] for r in rows], np.array(trust, np.float32))
         return Batch(np.asarray(shelf.features[rows]), targets)
 
-    def batches(self, start: int) -> Iterator[Batch]:
-        """Endless batches from step `start` on."""
-        with ThreadPoolExecutor(1) as pool:
-            queue: list[Future[Batch]] = []
-            step = start
-            while True:
-                while len(queue) < self.ahead:
-                    queue.append(pool.submit(self.make, step))
-                    step += 1
-                yield queue.pop(0).result()
 
+class ObjectTask:
+    """The head, its optimiser, and what one step does; see `engine.Task`."""
 
-class Trainer:
-    """The head, its optimiser, and what one step does."""
-
-    def __init__(self, recipe: Recipe, head: ObjectHead, device: torch.device) -> None:
-        self.recipe, self.head, self.device = recipe, head, device
+    def __init__(
+        self,
+        recipe: Recipe,
+        head: ObjectHead,
+        device: torch.device,
+        loader: Loader,
+        held_out: list[Shelf],
+    ) -> None:
+        self.recipe, self.network, self.device = recipe, head, device
+        self.loader, self.held_out = loader, held_out
         self.dtype = precision_of(recipe.precision, device)
         groups = parameter_groups(head.parameters(), (), lr_fast=recipe.lr, lr_slow=0.0, decay=recipe.decay)
-        self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+        self.optimiser: torch.optim.Optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
         self.average = WeightAverage(head, recipe.average)
+        self.shares = Shares()
 
-    def step(self, batch: Batch, progress: float, step: int) -> dict[str, float]:
-        """Do one optimiser step; returns the numbers to log."""
-        recipe = self.recipe
+    @property
+    def size_words(self) -> str:
+        """What to lower if memory runs out."""
+        return f"--batch (now {self.recipe.batch})"
+
+    def batch(self, step: int, part: int, progress: float) -> Batch:
+        """The views of a part of a step."""
+        del progress
+        return self.loader.make(step, part)
+
+    def pictures(self, batch: Batch) -> int:
+        """How many views there are."""
+        return len(batch.features)
+
+    def loss(self, batch: Batch, step: int, part: int) -> tuple[Tensor, dict[str, float]]:
+        """The loss of a part of a step, and what it is made of."""
+        del step, part
         tokens, detail = scales_of(batch.features, self.device)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            answers = self.head.levels(
+            answers = self.network.levels(
                 tokens.contiguous(memory_format=torch.channels_last),
                 detail.contiguous(memory_format=torch.channels_last),
             )
         targets = Targets(**{k: v.to(self.device) for k, v in vars(batch.targets).items()})
-        losses = object_loss([a.float() for a in answers], targets, background=recipe.background)
+        losses = object_loss([a.float() for a in answers], targets, background=self.recipe.background)
         loss = torch.stack([v for k, v in losses.items() if k != "iou"]).sum()
-        factor = cosine(progress) * min(1.0, (step + 1) / recipe.warmup)
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["base_lr"] * factor
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = float(torch.nn.utils.clip_grad_norm_(self.head.parameters(), recipe.clip))
-        if not math.isfinite(norm):  # one bad step is dropped; the weights and moments stay as they were
-            return {"norm": norm}
-        self.optimiser.step()
-        self.average.update()
-        logged = {k if k == "iou" else f"loss_{k}": float(v.detach()) for k, v in losses.items()}
-        return {"norm": norm, "lr": factor * recipe.lr, **logged}
+        return loss, {k if k == "iou" else f"loss_{k}": float(v.detach()) for k, v in losses.items()}
 
-    def held_out(self, shelves: list[Shelf]) -> dict[str, float]:
-        """Box recall of the averaged weights."""
-        kept = {k: v.clone() for k, v in self.head.state_dict().items()}
-        self.head.load_state_dict(self.average.shadow)
-        try:
-            return box_recall(self.head, shelves, self.device)
-        finally:
-            self.head.load_state_dict(kept)
+    def look(self) -> dict[str, float]:
+        """Box recall."""
+        return box_recall(self.network, self.held_out, self.device)
 
-
-class Run:
-    """A run on disk: its clock, its plan, its log and its state."""
-
-    def __init__(self, recipe: Recipe, out: Path, trainer: Trainer, *, resume: bool) -> None:
-        out.mkdir(parents=True, exist_ok=True)
-        self.recipe, self.out, self.trainer = recipe, out, trainer
-        self.state = out / "state.safetensors"
-        self.step, self.spent = 0, 0.0
-        if resume and self.state.exists():
-            facts = load_state(self.state, trainer.head, trainer.optimiser, trainer.average)
-            self.step, self.spent = int(facts["step"]), float(facts["spent"])
-        self.running: dict[str, float] = {}
-        self.saved = self.reported = self.spent
-        plan = {group: asdict(each) for group, each in PLAN.items()}
-        (out / "recipe.json").write_text(json.dumps({**asdict(recipe), "plan": plan}, indent=1))
-
-    @property
-    def progress(self) -> float:
-        """How much of the plan is done, 0 to 1."""
-        return self.step / self.recipe.steps if self.recipe.steps else self.spent / (60 * self.recipe.minutes)
-
-    def note(self, numbers: dict[str, float]) -> None:
-        """Take a step's numbers into the running means."""
-        for key, value in numbers.items():
-            self.running[key] = value if key not in self.running else 0.98 * self.running[key] + 0.02 * value
-
-    def report(self) -> None:
-        """Log the running means to `metrics.jsonl` and say them."""
-        minutes = self.spent / 60
-        left = minutes / self.progress - minutes if self.progress > 0 else 0.0
-        self._log({"step": self.step, "minutes": minutes, **self.running})
-        said = " ".join(f"{k} {v:.4g}" for k, v in self.running.items())
-        print(f"step {self.step}, {minutes:.1f} min, about {left:.0f} left: {said}", flush=True)
-        self.reported = self.spent
-
-    def save(self, shelves: list[Shelf]) -> None:
-        """Write the state, then look at the held-out pictures with the averaged weights."""
-        trainer = self.trainer
-        facts = {"step": self.step, "spent": self.spent}
-        save_state(self.state, trainer.head, trainer.optimiser, trainer.average, facts)
-        checked = trainer.held_out(shelves)
-        self._log({"step": self.step, "minutes": self.spent / 60, "held_out": checked})
-        print("held out:", " ".join(f"{k} {v:.4f}" for k, v in checked.items()), flush=True)
-        self.saved = self.spent
-        with contextlib.suppress(MissingExtraError):  # no matplotlib: `metrics.jsonl` has the numbers
-            draw(self.out)
-
-    def _log(self, row: dict[str, object]) -> None:
-        with (self.out / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+    def sheet(self) -> PillowImage.Image | None:
+        """Nothing: the views' pixels are not kept."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -296,24 +240,16 @@ def run(recipe: Recipe, place: Place, *, resume: bool = False, stop: int | None 
     torch.manual_seed(recipe.seed)
     head = ObjectHead().to(device)
     channels_last(head)
-    trainer = Trainer(recipe, head, device)
-    now = Run(recipe, place.out, trainer, resume=resume)
-    print(f"{sum(map(len, shelves))} views to train on, {sum(map(len, held_out))} held out", flush=True)
     loader = Loader(shelves, seed=recipe.seed, batch=recipe.batch)
-    clock = time.monotonic()
-    for batch in loader.batches(now.step):
-        now.note(trainer.step(batch, now.progress, now.step))
-        now.step += 1
-        now.spent += time.monotonic() - clock
-        clock = time.monotonic()
-        done = now.progress >= 1 or now.step == stop
-        if done or now.spent - now.reported > 20:
-            now.report()
-        if done or now.spent - now.saved > 60 * place.every:
-            now.save(held_out)
-            clock = time.monotonic()  # looking at held-out pictures is not training time
-        if done:
-            return
+    task = ObjectTask(recipe, head, device, loader, held_out)
+    plan = Plan(
+        steps=recipe.steps, minutes=recipe.minutes, seed=recipe.seed, warmup=recipe.warmup, clip=recipe.clip,
+        half=recipe.precision == "fp16", save_minutes=place.every, ahead=4,
+    )  # fmt: skip
+    facts = {**asdict(recipe), "plan": {group: asdict(each) for group, each in PLAN.items()}}
+    now = Run(task, plan, place.out, facts, resume=resume)
+    print(f"{sum(map(len, shelves))} views to train on, {sum(map(len, held_out))} held out", flush=True)
+    now.go(stop=stop)
 
 
 def main() -> int:

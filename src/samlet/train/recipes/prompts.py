@@ -9,26 +9,24 @@ With `--steps` a resumed run is bit-for-bit the unbroken one on a CPU; with `--m
 """
 
 import argparse
-import contextlib
-import json
-import math
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from PIL import Image as PillowImage
 from torch import Tensor
 
-from samlet.errors import MissingExtraError, SamletError
+from samlet.errors import SamletError
 from samlet.evaluate.datasets import Broken
 from samlet.nets.nano import Nano
-from samlet.train.curves import draw
-from samlet.train.forward import Forward, Scales, channels_last, precision_of
+from samlet.train.engine import Plan, Run, Shares
+from samlet.train.forward import Forward, channels_last, precision_of
 from samlet.train.losses import grid_iou, mask_loss
-from samlet.train.optim import WeightAverage, cosine, parameter_groups
+from samlet.train.optim import WeightAverage, parameter_groups
+from samlet.train.parallel import Team
 from samlet.train.pictures import Batch, Loader, Picture, read_sets
+from samlet.train.promptable import Promptable
 from samlet.train.sampling import corrective_click
-from samlet.train.state import load_state, save_state
 from samlet.train.validation import validate
 
 
@@ -53,13 +51,14 @@ class Recipe:
     average: float = 0.999
     precision: str = "auto"
     drawn: bool = True  # ablation switch: False trains without the drawn prompt
+    look_size: int = 384  # longer side of held-out pictures; 0 is the last of `sizes`
 
 
 @dataclass
 class Prompts:
     """The N prompts of a step with their truth; B pictures of P prompts, N = B * P."""
 
-    scales: Scales  # of each prompt's picture: (N, ...)
+    embedding: Tensor  # (N, 256, h, w), of each prompt's picture
     coords: Tensor  # (N, K, 2) canvas pixels
     labels: Tensor  # (N, K)
     target: Tensor  # (N, h, w) share of each stride-4 cell that the object covers
@@ -75,26 +74,51 @@ class Prompts:
         return (single & ~self.corrected).nonzero()[:, 0]
 
 
-class Trainer:
-    """The network, its optimiser, and what one step does."""
+class PromptTask:
+    """The network, its optimiser, and what one step does; see `engine.Task`."""
 
-    def __init__(self, recipe: Recipe, network: Nano, device: torch.device) -> None:
-        self.recipe = recipe
-        self.forward = Forward(network, device, precision_of(recipe.precision, device))
-        backbone = network.encoder.backbone
-        for frozen in (backbone.stem, backbone.stages[0], backbone.stages[1]):
-            frozen.requires_grad_(False)  # generic edges and colours, at the largest sizes
-        slow = list(backbone.parameters())
-        ids = {id(p) for p in slow}
-        fast = [p for p in network.parameters() if id(p) not in ids]
-        groups = parameter_groups(
-            fast, slow, lr_fast=recipe.lr, lr_slow=recipe.lr_backbone, decay=recipe.decay
-        )
-        self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
-        self.average = WeightAverage(network, recipe.average)
-        if not recipe.drawn:  # the decoder then sees earlier logits only
-            keep = torch.tensor([0.0, 0, 0, 1, 1], device=device).reshape(1, -1, 1, 1)
-            network.decoder.hint4.register_forward_pre_hook(lambda _, args: (args[0] * keep,))
+    def __init__(
+        self,
+        recipe: Recipe,
+        forward: Forward,
+        loader: Loader,
+        held_out: list[Picture],
+        groups: list[dict[str, object]],
+        *,
+        square: bool = False,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            recipe: The numbers.
+            forward: The network; what is frozen is frozen already.
+            loader: Of training pictures.
+            held_out: Pictures to look at.
+            groups: Of the optimiser.
+            square: Whether canvases are squares, as SAM's.
+        """
+        self.recipe, self.forward, self.loader, self.held_out = recipe, forward, loader, held_out
+        self.network, self.square = forward.network, square
+        self.optimiser: torch.optim.Optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+        self.average = WeightAverage(self.network, recipe.average)
+        self.shares = Shares()
+
+    @property
+    def size_words(self) -> str:
+        """What to lower if memory runs out."""
+        return f"--batch (now {self.recipe.batch}) or --prompts (now {self.recipe.prompts})"
+
+    def size_at(self, progress: float) -> int:
+        """Planned longer side of the canvas."""
+        return next(size for until, size in self.recipe.sizes if progress < until or until >= 1)
+
+    def batch(self, step: int, part: int, progress: float) -> Batch:
+        """Crops, flips and first prompts of a part of a step."""
+        return self.loader.make(step, self.size_at(progress), part=part, square=self.square)
+
+    def pictures(self, batch: Batch) -> int:
+        """How many there are."""
+        return len(batch.pixels)
 
     def prompts(self, batch: Batch, dice: torch.Generator) -> Prompts:
         """Encode the pictures, lay out the first prompts and let a share of them be corrected."""
@@ -102,10 +126,9 @@ class Trainer:
         b, p = batch.targets.shape[:2]
         n, first = b * p, batch.coords.shape[2]
         per_picture = self.forward.encode(batch.pixels, batch.inside)
-        tokens, detail8, detail4 = (s.repeat_interleave(p, 0) for s in per_picture)
         target = torch.from_numpy(batch.targets).to(device).flatten(0, 1)
         all_of = Prompts(
-            scales=(tokens, detail8, detail4),
+            embedding=per_picture.repeat_interleave(p, 0),
             coords=target.new_zeros(n, first + recipe.rounds, 2),
             labels=target.new_full((n, first + recipe.rounds), -1),
             target=target,
@@ -128,14 +151,14 @@ class Trainer:
 
         The clicks fill the columns after the `first` ones; the last answer becomes the mask hint.
         """
-        tokens, detail8, detail4 = (s.detach()[picked] for s in every.scales)
+        embedding = every.embedding.detach()[picked]
         target, valid = every.target[picked], every.valid[picked]
         coords, labels = every.coords[picked], every.labels[picked]
         previous, has = every.previous[picked], every.has[picked]
         rounds = int(torch.randint(1, self.recipe.rounds + 1, (1,), generator=dice))
         fed = (torch.rand(len(picked), generator=dice) < 0.9).to(has)  # some learn to do without the hint
         for column in range(first, first + rounds):
-            _, masks = self.forward.decode((tokens, detail8, detail4), coords, labels, previous, has)
+            _, masks = self.forward.decode(embedding, coords, labels, previous, has)
             xy, label = corrective_click(masks[:, 0], target, valid, dice)
             coords[:, column], labels[:, column] = xy[:, 0], label[:, 0]
             previous, has = masks[:, :1], fed
@@ -143,11 +166,11 @@ class Trainer:
         every.previous[picked], every.has[picked] = previous, has
         every.corrected[picked] = True
 
-    def loss(self, prompts: Prompts) -> tuple[Tensor, Tensor]:
-        """Return the step's loss and the real IoU (N, 4) of the four masks."""
+    def prompt_loss(self, prompts: Prompts) -> tuple[Tensor, Tensor]:
+        """Return the loss and the real IoU (N, 4) of the four masks."""
         kind, ambiguous = self.recipe.loss, prompts.one_click
         iou, masks = self.forward.decode(
-            prompts.scales, prompts.coords, prompts.labels, prompts.previous, prompts.has
+            prompts.embedding, prompts.coords, prompts.labels, prompts.previous, prompts.has
         )
         loss = mask_loss(masks[:, 0], prompts.target, prompts.valid, kind=kind).mean()
         truth, known = prompts.target.unsqueeze(1), prompts.valid.unsqueeze(1)
@@ -157,22 +180,12 @@ class Trainer:
         real = grid_iou(masks.detach(), truth, known)
         return loss + (iou - real).square().mean(), real
 
-    def step(self, batch: Batch, progress: float) -> dict[str, float]:
-        """Do one optimiser step; returns the numbers to log."""
-        dice = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + batch.step)
+    def loss(self, batch: Batch, step: int, part: int) -> tuple[Tensor, dict[str, float]]:
+        """The loss of a part of a step, and overlaps by kind of prompt."""
+        dice = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step + 7919 * part)
         prompts = self.prompts(batch, dice)
-        loss, real = self.loss(prompts)
-        factor = cosine(progress) * min(1.0, (batch.step + 1) / self.recipe.warmup)
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["base_lr"] * factor
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = float(torch.nn.utils.clip_grad_norm_(self.forward.network.parameters(), self.recipe.clip))
-        if not math.isfinite(norm):  # one bad step is dropped; the weights and moments stay as they were
-            return {"norm": norm}
-        self.optimiser.step()
-        self.average.update()
-        numbers = {"loss": float(loss.detach()), "norm": norm, "lr": factor * self.recipe.lr}
+        loss, real = self.prompt_loss(prompts)
+        numbers = {}
         box = (prompts.labels[:, 0] == 2) & ~prompts.corrected
         click = (prompts.labels[:, 0] == 1) & ~prompts.corrected
         for name, where in (("box", box), ("click", click), ("corrected", prompts.corrected)):
@@ -180,65 +193,36 @@ class Trainer:
                 numbers[name] = float(real[where, 0].mean())
         if len(prompts.one_click):
             numbers["best3"] = float(real[prompts.one_click, 1:].amax(1).mean())
-        return numbers
+        return loss, numbers
+
+    def look(self) -> dict[str, float]:
+        """Mean overlap on the held-out pictures."""
+        size = self.recipe.look_size or self.recipe.sizes[-1][1]
+        return validate(self.forward, self.held_out, size=size, square=self.square)
+
+    def sheet(self) -> PillowImage.Image | None:
+        """Nothing: `samlet evaluate` draws."""
+        return None
 
 
-class Run:
-    """A run on disk: its clock, its plan, its log and its state."""
-
-    def __init__(self, recipe: Recipe, out: Path, trainer: Trainer, *, resume: bool) -> None:
-        out.mkdir(parents=True, exist_ok=True)
-        self.recipe, self.out, self.trainer = recipe, out, trainer
-        self.state = out / "state.safetensors"
-        self.step, self.spent = 0, 0.0
-        if resume and self.state.exists():
-            facts = load_state(self.state, trainer.forward.network, trainer.optimiser, trainer.average)
-            self.step, self.spent = int(facts["step"]), float(facts["spent"])
-        self.running: dict[str, float] = {}
-        self.saved = self.reported = self.spent
-        (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
-
-    @property
-    def progress(self) -> float:
-        """How much of the plan is done, 0 to 1."""
-        return self.step / self.recipe.steps if self.recipe.steps else self.spent / (60 * self.recipe.minutes)
-
-    @property
-    def size(self) -> int:
-        """Planned longer side of the canvas now."""
-        return next(size for until, size in self.recipe.sizes if self.progress < until or until >= 1)
-
-    def note(self, numbers: dict[str, float]) -> None:
-        """Take a step's numbers into the running means."""
-        for key, value in numbers.items():
-            self.running[key] = value if key not in self.running else 0.98 * self.running[key] + 0.02 * value
-
-    def report(self, canvas: tuple[int, int]) -> None:
-        """Log the running means to `metrics.jsonl` and say them."""
-        minutes, left = self.spent / 60, 0.0
-        if self.progress > 0:
-            left = minutes / self.progress - minutes
-        row = {"step": self.step, "minutes": minutes, "canvas": list(canvas), **self.running}
-        self._log(row)
-        said = " ".join(f"{k} {v:.3f}" for k, v in self.running.items())
-        print(f"step {self.step}, {minutes:.1f} min, about {left:.0f} left: {said}", flush=True)
-        self.reported = self.spent
-
-    def save(self, held_out: list[Picture]) -> None:
-        """Write the state, then look at the held-out pictures with the averaged weights."""
-        trainer = self.trainer
-        facts = {"step": self.step, "spent": self.spent}
-        save_state(self.state, trainer.forward.network, trainer.optimiser, trainer.average, facts)
-        checked = validate(trainer.forward, trainer.average, held_out)
-        self._log({"step": self.step, "minutes": self.spent / 60, "held_out": checked})
-        print("held out:", " ".join(f"{k} {v:.4f}" for k, v in checked.items()), flush=True)
-        self.saved = self.spent
-        with contextlib.suppress(MissingExtraError):  # no matplotlib: `metrics.jsonl` has the numbers
-            draw(self.out)
-
-    def _log(self, row: dict[str, object]) -> None:
-        with (self.out / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+def nano_task(
+    recipe: Recipe, network: Nano, loader: Loader, held_out: list[Picture], device: torch.device
+) -> PromptTask:
+    """Train nano as a whole, but for the stem and the first stages of its backbone."""
+    backbone = network.encoder.backbone
+    for frozen in (backbone.stem, backbone.stages[0], backbone.stages[1]):
+        frozen.requires_grad_(False)  # generic edges and colours, at the largest sizes
+    slow = list(backbone.parameters())
+    ids = {id(p) for p in slow}
+    fast = [p for p in network.parameters() if id(p) not in ids]
+    groups = parameter_groups(fast, slow, lr_fast=recipe.lr, lr_slow=recipe.lr_backbone, decay=recipe.decay)
+    if not recipe.drawn:  # the decoder then sees earlier logits only
+        keep = torch.tensor([0.0, 0, 0, 1, 1], device=device).reshape(1, -1, 1, 1)
+        network.decoder.hint4.register_forward_pre_hook(lambda _, args: (args[0] * keep,))
+    forward = Forward(
+        Promptable(network.encoder, network.decoder), device, precision_of(recipe.precision, device)
+    )
+    return PromptTask(recipe, forward, loader, held_out, groups)
 
 
 @dataclass(frozen=True)
@@ -264,40 +248,37 @@ def run(recipe: Recipe, place: Place, *, resume: bool = False, stop: int | None 
     Raises:
         InputError: There are no pictures.
         CheckpointError: The state to resume from belongs to something else.
+        TrainingError: The numbers are not finite any more.
     """
-    device = torch.device(place.device)
-    torch.manual_seed(recipe.seed)
-    network = Nano()
-    if place.init is not None:
-        network.encoder.backbone.load_imagenet(torch.load(place.init, map_location="cpu", weights_only=True))
-    channels_last(network.to(device))
-    trainer = Trainer(recipe, network, device)
-    broken: list[Broken] = []
-    pictures = read_sets(place.data, dev=False, max_side=512, broken=broken)
-    held_out = read_sets(place.data, dev=True, max_side=512, limit=100)
-    for each in broken:
-        print(f"left out {each.name}: {each.reason}", flush=True)
-    now = Run(recipe, place.out, trainer, resume=resume)
-    print(
-        f"{len(pictures)} pictures to train on, {len(held_out)} held out; {trainer.forward.dtype}", flush=True
-    )
-    loader = Loader(pictures, seed=recipe.seed, batch=recipe.batch, prompts=recipe.prompts)
-    loader.size = now.size
-    clock = time.monotonic()
-    for batch in loader.batches(now.step):
-        now.note(trainer.step(batch, now.progress))
-        now.step += 1
-        now.spent += time.monotonic() - clock
-        clock = time.monotonic()
-        loader.size = now.size
-        done = now.progress >= 1 or now.step == stop
-        if done or now.spent - now.reported > 20:
-            now.report(batch.pixels.shape[1:3])
-        if done or now.spent - now.saved > 60 * place.every:
-            now.save(held_out)
-            clock = time.monotonic()  # looking at held-out pictures is not training time
-        if done:
-            return
+    team = Team.join(place.device)
+    try:
+        device = torch.device(place.device)
+        torch.manual_seed(recipe.seed)
+        network = Nano()
+        if place.init is not None:
+            network.encoder.backbone.load_imagenet(
+                torch.load(place.init, map_location="cpu", weights_only=True)
+            )
+        channels_last(network.to(device))
+        broken: list[Broken] = []
+        pictures = read_sets(place.data, dev=False, max_side=512, broken=broken)
+        held_out = read_sets(place.data, dev=True, max_side=512, limit=100)
+        for each in broken:
+            print(f"left out {each.name}: {each.reason}", flush=True)
+        loader = Loader(pictures, seed=recipe.seed, batch=recipe.batch, prompts=recipe.prompts)
+        task = nano_task(recipe, network, loader, held_out, device)
+        plan = Plan(
+            steps=recipe.steps, minutes=recipe.minutes, seed=recipe.seed, warmup=recipe.warmup, clip=recipe.clip,
+            half=recipe.precision == "fp16", save_minutes=place.every,
+        )  # fmt: skip
+        now = Run(task, plan, place.out, asdict(recipe), resume=resume, team=team)
+        print(
+            f"{len(pictures)} pictures to train on, {len(held_out)} held out; {task.forward.dtype}",
+            flush=True,
+        )
+        now.go(stop=stop)
+    finally:
+        team.leave()
 
 
 def main() -> int:
@@ -319,7 +300,7 @@ def main() -> int:
         "--no-drawn", dest="drawn", action="store_false", help="ablation: do not draw the prompt"
     )
     parser.add_argument("--loss", choices=("bce", "focal"), default="bce")
-    parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto")
+    parser.add_argument("--precision", choices=("auto", "bf16", "fp16", "fp32"), default="auto")
     parser.add_argument(
         "--sizes", default="0.2:256,0.55:320,0.85:384,1:448", help="progress:canvas side, ..."
     )

@@ -1,0 +1,47 @@
+"""What a run leaves for use: a model with its card, and a file in MobileSAM's layout where the network is SAM's."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from samlet import checkpoint, registry
+from samlet.atomic import atomic_write
+from samlet.card import Card
+from samlet.errors import CheckpointError
+from samlet.train.promptable import Promptable, is_sam, parts_of, weights_of
+from samlet.train.students import Student
+
+
+def write_student(network: Promptable, student: Student, teacher: Card, out: Path, *, name: str) -> Path:
+    """Write `student.safetensors`, and `student.pt` with SAM's decoder; see `write_model`."""
+    card = student.card(teacher, name=name, decoder_graph=teacher.graphs["decoder"])
+    return write_model(network, card, out / "student.safetensors")
+
+
+def write_model(network: Promptable, card: Card, path: Path) -> Path:
+    """Write a model that `samlet.load(path)` takes: float16 weights, and the card in the metadata.
+
+    A network with SAM's decoder is also written as a plain state dict with the official names, float32, beside it
+    with the ending `.pt`: for TinyViT-5M that is the layout of `mobile_sam.pt`.
+
+    Args:
+        network: What to write, its weights as they are.
+        card: Without files.
+        path: Ends with `.safetensors`.
+
+    Returns:
+        The path.
+
+    Raises:
+        CheckpointError: A weight is beyond what float16 can hold: the run diverged.
+        OutputError: The file cannot be written.
+    """
+    weights = weights_of(network, parts_of(card))
+    try:
+        half = checkpoint.halved(weights)
+    except Exception as error:
+        raise CheckpointError(f"{error}; the run diverged, look at its curves") from None
+    data = checkpoint.to_safetensors(half, {registry.CARD_KEY: replace(card, files=()).to_json()})
+    atomic_write(path, data)
+    if is_sam(network):
+        atomic_write(path.with_suffix(".pt"), checkpoint.to_pt(weights, "official"))
+    return path
