@@ -162,9 +162,9 @@ def _add_work(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--queue",
         type=functools.partial(shared.whole, option="--queue", most=100_000),
-        default=64,
+        default=0,
         metavar="N",
-        help="requests that may wait; further ones are told to come back (default: %(default)s)",
+        help="requests that may wait; further ones are told to come back (default: 16 for each worker)",
     )
     group.add_argument(
         "--cache-bytes",

@@ -161,6 +161,8 @@ def picture_of_text(text: str, limits: ServerLimits) -> bytes:
     """
     head = _DATA_URI.match(text, 0, 400)
     coded = text[head.end() :] if head else text
+    if "\n" in coded:  # what `base64` on a command line writes
+        coded = coded.replace("\r", "").replace("\n", "")
     if len(coded) > limits.picture.max_bytes * 4 // 3 + 1024:
         raise LimitError(
             f"expected a picture of at most {limits.picture.max_bytes:,} bytes, got more; send a smaller one"

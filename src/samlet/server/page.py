@@ -54,7 +54,7 @@ class _Files(StaticFiles):
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         kind = _TYPES.get(PurePosixPath(path).suffix.lower())
-        if kind is None or "\\" in path or "\0" in path:
+        if kind is None or path.endswith("/") or "\\" in path or "\0" in path:
             raise HTTPException(404)
         return await super().get_response(path, scope)
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import struct
 from typing import Any
 
 import uvicorn
@@ -82,7 +83,7 @@ class PatientProtocol(HttpToolsProtocol):
         """Start the clock for a client that does not read."""
         super().pause_writing()
         if self._write_timer is None:
-            self._write_timer = self.loop.call_later(self.limits.write_seconds, self.transport.abort)
+            self._write_timer = self.loop.call_later(self.limits.write_seconds, self._cut)
 
     def resume_writing(self) -> None:
         """Stop that clock."""
@@ -96,6 +97,13 @@ class PatientProtocol(HttpToolsProtocol):
         self._head_timer = None
         if self._in_head and not self.transport.is_closing():
             self.transport.close()
+
+    def _cut(self) -> None:
+        """Close at once; without the option the kernel would keep what it holds for a client that reads nothing."""
+        held = self.transport.get_extra_info("socket")
+        if held is not None:
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
 
     def _stop(self, name: str) -> None:
         timer = getattr(self, name, None)

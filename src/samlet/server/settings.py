@@ -17,7 +17,7 @@ class Settings:
 
     Attributes:
         workers: Requests worked on at a time.
-        queue: Most requests that wait.
+        queue: Most requests that wait; 0 means 16 for each worker, which bounds what waiting adds to an answer.
         cache_bytes: Bytes of embeddings kept in this process.
         cache_url: Redis or Valkey shared by several servers; None keeps everything in this process.
         cache_seconds: Seconds after which an unused embedding is forgotten.
@@ -32,11 +32,11 @@ class Settings:
 
     Example:
         >>> Settings(workers=2).queue
-        64
+        32
     """
 
     workers: int = field(default_factory=lambda: min(8, max(2, os.cpu_count() or 2)))
-    queue: int = 64
+    queue: int = 0
     cache_bytes: int = 512 * 2**20
     cache_url: str | None = None
     cache_seconds: float = 3600.0
@@ -53,6 +53,8 @@ class Settings:
         Raises:
             InputError: A number is too small, the token too short, or an address is none.
         """
+        if self.queue == 0:
+            object.__setattr__(self, "queue", 16 * self.workers)
         if self.workers < 1 or self.queue < 1 or self.cache_seconds < 1:
             raise InputError(
                 f"expected at least one worker, place in the queue and second, got {self.workers}, {self.queue} and "

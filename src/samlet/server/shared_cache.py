@@ -71,14 +71,15 @@ class SharedCache:
 
     def put(self, kept: Kept, *, digest: str | None = None) -> str:
         """Keep one; see `Cache.put`."""
-        name, seconds = secrets.token_urlsafe(16), int(self.ttl)
+        # Here first: what is too large for this process must not be stored. Should the store fail, `get` forgets it.
+        name, seconds = self._near.put(kept), int(self.ttl)
         with self._asking() as batch:
             batch.set(_key("embedding", name), kept.embedding.to_bytes(), ex=seconds)
             batch.set(_key("picture", name), kept.picture, ex=seconds)
             if digest is not None:
                 batch.set(_key("digest", digest), name, ex=seconds)
             batch.execute()
-        return self._near.put(kept, name=name)
+        return name
 
     def get(self, name: str) -> Kept:
         """Give one; see `Cache.get`."""
