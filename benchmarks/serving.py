@@ -10,6 +10,8 @@ import argparse
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import numpy as np
 
@@ -19,8 +21,17 @@ from benchmarks.serving_process import Served, fake_model, picture, served
 WARM_UP_SECONDS = 60.0
 
 
+async def patiently(ask: Callable[[], Awaitable[Reply]]) -> Reply:
+    """Come back when told to, as polite clients do."""
+    reply = await ask()
+    while reply.status in (429, 503):
+        await asyncio.sleep(0.05)
+        reply = await ask()
+    return reply
+
+
 async def embedded(connection: Connection, data: bytes) -> str:
-    reply = await connection.ask("POST", "/v1/embeddings", data, "image/png")
+    reply = await patiently(lambda: connection.ask("POST", "/v1/embeddings", data, "image/png"))
     assert reply.status == 201, reply.body
     return str(reply.json()["id"])
 
@@ -43,10 +54,7 @@ async def mixed(clients: int, clicks: int) -> None:
         name = await embedded(connection, pictures[number])
         found = []
         for step in range(clicks):
-            reply = await clicked(connection, name, click(number, step))
-            while reply.status in (429, 503):
-                await asyncio.sleep(0.05)
-                reply = await clicked(connection, name, click(number, step))
+            reply = await patiently(partial(clicked, connection, name, click(number, step)))
             mask = reply.json()["masks"][0]
             found.append((reply.status, mask["rle"]["counts"]))
         await connection.close()

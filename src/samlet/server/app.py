@@ -138,12 +138,13 @@ def _describe_lazily(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _refused(_: Request, error: Exception) -> JSONResponse:
+# These are coroutines because Starlette hands plain functions to threads of its own.
+async def _refused(_: Request, error: Exception) -> JSONResponse:
     status, body, headers = refusal(error)
     return JSONResponse(body, status, headers)
 
 
-def _no_route(request: Request, error: Exception) -> JSONResponse:
+async def _no_route(request: Request, error: Exception) -> JSONResponse:
     status = error.status_code if isinstance(error, HTTPException) else 500
     sentence = {
         404: "expected the path of a file or of the API, got one that is not there; see /openapi.json",
@@ -156,7 +157,7 @@ def _no_route(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(body, status, headers)
 
 
-def _wrong_form(_: Request, error: Exception) -> JSONResponse:
+async def _wrong_form(_: Request, error: Exception) -> JSONResponse:
     first = error.errors()[0] if isinstance(error, RequestValidationError) else {}
     place = ".".join(str(part) for part in first.get("loc", ()))[:80]
     asked = InputError(
@@ -164,4 +165,4 @@ def _wrong_form(_: Request, error: Exception) -> JSONResponse:
         "correct it"
     )
     asked.http_status = 422
-    return _refused(_, asked)
+    return await _refused(_, asked)
