@@ -340,7 +340,7 @@ def test_a_token_is_asked_for():
         client = Client(port)
         assert client.get("/health").status == 200
         refused = client.get("/v1/models")
-        assert refused.status == 401 and "Bearer" in refused.headers["WWW-Authenticate"]
+        assert refused.status == 401 and "Basic" in refused.headers["WWW-Authenticate"]
         basic = "Basic c3R1ZGlvOmEtdG9rZW4tb2YtdGhlLXRlc3Rz"  # studio:a-token-of-the-tests
         for headers in ({"Authorization": f"Bearer {TOKEN}"}, {"Token": TOKEN}, {"Authorization": basic}):
             assert client.get("/v1/models", headers).status == 200
@@ -350,7 +350,16 @@ def test_a_token_is_asked_for():
             {"Authorization": "Basic ==="},
         ):
             assert client.get("/v1/models", headers).status == 401
-        for path in ("/metrics", "/openapi.json", "/predict", "/api/generate", "/setup", "/webhook"):
+        for path in (
+            "/",
+            "/app.js",
+            "/metrics",
+            "/openapi.json",
+            "/predict",
+            "/api/generate",
+            "/setup",
+            "/webhook",
+        ):
             assert client.get(path).status == 401
         client.close()
 

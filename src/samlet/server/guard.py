@@ -20,8 +20,10 @@ _PAGE_CSP = (
     "base-uri 'none'; form-action 'none'; frame-ancestors {ancestors}"
 )
 _API_CSP = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-_OPEN_PATHS = ("/v1/", "/predict", "/setup", "/webhook", "/train", "/api/", "/metrics", "/openapi.json")
-"""Where a token is asked for; the page itself and /health are open."""
+_API_PATHS = ("/v1/", "/predict", "/setup", "/webhook", "/api/", "/health", "/metrics", "/openapi.json")
+"""Where no page is: their answers may load nothing at all."""
+
+_OPEN_PATH = "/health"  # what watches over a server need not know its token
 
 _CLIENT_LEFT = 499
 
@@ -75,11 +77,12 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2].lower() != host.lower():
             raise ForbiddenError("expected a request of this server's own page, got one of another site's")
-        if self._settings.token is not None and _is_api(scope["path"]):
-            if not _knows(headers, self._settings.token):
-                raise UnauthorizedError(
-                    "expected the server's token, got none or another; send it as 'Authorization: Bearer TOKEN'"
-                )
+        token = self._settings.token
+        if token is not None and scope["path"] != _OPEN_PATH and not _knows(headers, token):
+            raise UnauthorizedError(
+                "expected the server's token, got none or another; send it as 'Authorization: Bearer TOKEN', or type "
+                "it as the password"
+            )
 
 
 class _Exchange:
@@ -123,7 +126,7 @@ class _Exchange:
 
 
 def _is_api(path: str) -> bool:
-    return path.startswith(_OPEN_PATHS)
+    return path.startswith(_API_PATHS)
 
 
 def _has_body(scope: Scope) -> bool:
@@ -132,7 +135,7 @@ def _has_body(scope: Scope) -> bool:
 
 
 def _knows(headers: Headers, token: str) -> bool:
-    """Whether a client shows the token: as a bearer, as X-AnyLabeling does, or as a password, as Label Studio does."""
+    """Whether a client shows the token: as a bearer, as X-AnyLabeling does, or as the password of a browser."""
     kind, _, value = headers.get("authorization", "").partition(" ")
     shown = [headers.get("token", "")]
     if kind.lower() == "bearer":

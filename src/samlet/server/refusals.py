@@ -84,7 +84,8 @@ def refusal(error: Exception) -> tuple[int, dict[str, str], dict[str, str]]:
     if isinstance(error, BusyError):
         headers["Retry-After"] = str(getattr(error, "retry_after", 1))
     if isinstance(error, UnauthorizedError):
-        headers["WWW-Authenticate"] = 'Bearer realm="samlet"'
+        # Browsers ask for a password then, and send it with all that the page loads.
+        headers["WWW-Authenticate"] = 'Basic realm="samlet", charset="UTF-8"'
     if isinstance(error, _TELLING):
         sentence = str(error)
         log.info("%s %d %s", number, status, sentence)
