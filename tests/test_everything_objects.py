@@ -9,10 +9,11 @@ import pytest
 from samlet.backends.fake import FakeBackend
 from samlet.errors import EmbeddingError, InputError
 from samlet.everything import Objects, masks_of_boxes, object_boxes, objects
-from samlet.geometry import mask_iou
+from samlet.geometry import Frame, mask_iou
 from samlet.image import Image
 from samlet.registry import resolve
 from samlet.session import Session
+from tests.fastsam_scenes import OBJECT_AWARE, SceneBackend, Thing, network
 
 NANO = resolve("nano")
 WITH_HEAD = replace(NANO, graphs={**NANO.graphs, "objects": "nano_objects.onnx"})
@@ -114,6 +115,52 @@ def test_a_model_without_a_head_takes_anothers_boxes(session: Session) -> None:
         objects(plain, PICTURE, detector=plain)
     with pytest.raises(InputError, match="holds its picture"):
         objects(plain, replace(plain.embed(PICTURE), image=None), detector=session)
+
+
+def detector_of(*things: Thing) -> Session:
+    """MobileSAMv2's detector, which finds these things on whatever picture it is shown."""
+    frame = Frame.letterbox(PICTURE.hw, OBJECT_AWARE.side, multiple=32)
+    return Session(OBJECT_AWARE, SceneBackend(lambda feeds: network(things, frame)))
+
+
+def test_mobile_sam_v2s_detector_prompts_another_model() -> None:
+    """The published pipeline: boxes above 0.4 that overlap by up to 0.9, one mask each, in the detector's order."""
+    things = (
+        Thing((30, 10, 70, 50), 0.9),
+        Thing((30, 10, 70, 48), 0.8),  # overlaps the first by 0.95
+        Thing((30, 10, 70, 45), 0.7),  # by 0.88
+        Thing((75, 10, 90, 50), 0.3),
+    )
+    masks = objects(
+        Session(WITHOUT, FakeBackend()), PICTURE, Objects.mobile_sam_v2(), detector=detector_of(*things)
+    )
+    assert masks.facts["box_score"].tolist() == pytest.approx([0.9, 0.7])
+    np.testing.assert_array_equal(masks.scores, masks.facts["box_score"])
+    np.testing.assert_allclose(masks.facts["prompt_box"], [things[0].box, things[2].box], atol=1e-3)
+    assert np.isfinite(masks.facts["predicted_iou"]).all()  # MobileSAMv2's code throws the scores away
+
+
+@pytest.mark.parametrize(("at_most", "count"), [(300, 300), (320, 320)])
+def test_mobile_sam_v2_may_take_320_boxes(at_most: int, count: int) -> None:
+    """The paper's 320 could never be reached: its code leaves the detector's bound at 300."""
+    things = [
+        Thing((x, y, x + 2, y + 2), 0.9 - number / 1000)
+        for number, (x, y) in enumerate((4 * (n % 24) + 1, 4 * (n // 24) + 1) for n in range(330))
+    ]
+    session = Session(WITHOUT, FakeBackend())
+    boxes, scores = object_boxes(
+        session,
+        session.embed(PICTURE),
+        Objects.mobile_sam_v2(at_most=at_most),
+        detector=detector_of(*things),
+    )
+    assert boxes.shape == (count, 4) and (np.diff(scores) <= 0).all()
+
+
+def test_a_detector_that_finds_nothing_is_an_empty_answer() -> None:
+    """MobileSAMv2's script ends with an IndexError there."""
+    masks = objects(Session(WITHOUT, FakeBackend()), PICTURE, Objects.mobile_sam_v2(), detector=detector_of())
+    assert len(masks) == 0 and masks.image is not None
 
 
 def test_an_embedding_of_another_model_is_refused(session: Session) -> None:

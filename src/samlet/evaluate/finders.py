@@ -29,9 +29,6 @@ from samlet.session import Session
 MOST = 1000
 """Most proposals of a picture that count."""
 
-PAPER_BOXES, PAPER_IOU = 320, 0.9
-"""Most boxes, and how much two may overlap, in MobileSAMv2's pipeline, which neither suppresses nor ranks masks."""
-
 OWN_BOXES = ("box_xyxy", "prompt_box")
 """Names of the facts that hold a finder's own boxes, where it has some."""
 
@@ -309,8 +306,7 @@ _RANKS = {
 def _wanted(match: re.Match[str]) -> Objects:
     """Read the settings of object-aware everything mode from a finder's name."""
     if match["paper"]:
-        most = int(match["most"] or PAPER_BOXES)
-        return Objects(at_most=most, box_iou=PAPER_IOU, mask_iou=1.0, rank="box")
+        return Objects.mobile_sam_v2(at_most=int(match["most"] or 320))
     wanted = Objects()
     if match["most"]:
         wanted = replace(wanted, at_most=int(match["most"]))

@@ -66,6 +66,19 @@ class Objects:
                 f"expected rank {', '.join(map(repr, get_args(Ranking)))}, got {self.rank!r:.40}; choose one"
             )
 
+    @classmethod
+    def mobile_sam_v2(cls, *, at_most: int = 320) -> "Objects":
+        """Choose and rank as MobileSAMv2 does: boxes may overlap by 0.9, no mask is dropped, the box's score ranks.
+
+        Args:
+            at_most: Most boxes: 320 in the paper; its code never takes more than 300.
+
+        Example:
+            >>> Objects.mobile_sam_v2().box_iou
+            0.9
+        """
+        return cls(at_most=at_most, box_iou=0.9, mask_iou=1.0, rank="box")
+
 
 DEFAULT_OBJECTS = Objects()
 
