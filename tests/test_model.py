@@ -23,6 +23,7 @@ from samlet.errors import (
     PromptError,
     UnknownModelError,
 )
+from samlet.families import family
 from samlet.geometry import Frame
 from samlet.image import Image
 from samlet.limits import Limits
@@ -31,6 +32,7 @@ from samlet.model import Model
 from samlet.prompt import Prompt
 from samlet.registry import resolve
 from samlet.session import Session
+from tests.fastsam_scenes import SceneBackend
 
 CARD = replace(resolve("nano"), side=128, mask_grid=64, embedding_channels=4)
 PIXELS = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
@@ -137,6 +139,38 @@ def test_a_view_of_another_model() -> None:
     other = Model(Session(replace(CARD, std=(1.0, 1.0, 1.0)), FakeBackend(channels=4)))
     with pytest.raises(EmbeddingError, match="embed the picture again"):
         other.segment(fake_model().embed(PIXELS), points=[1, 1])
+
+
+def test_a_detectors_quirks_are_settings_of_load() -> None:
+    """What MobileSAMv2 does with colours and borders is chosen by name, without a card of one's own."""
+    network = SceneBackend(lambda feeds: {})
+    plain = samlet.load("object_aware", backend=network)
+    asked = {"swap_channels": True, "border_snap": 0, "max_det": 320}
+    quirky = samlet.load("object_aware", backend=network, settings=asked)
+    assert quirky.card.settings == {**plain.card.settings, **asked}
+    image = Image.load(PIXELS)
+    feeds = [family("object_aware").feed(image, model.card)[0]["image"] for model in (plain, quirky)]
+    np.testing.assert_array_equal(feeds[0][:, ::-1], feeds[1])
+    assert samlet.load("nano", backend=FakeBackend(), settings={"pred_iou_thresh": 0.5}).card.settings[
+        "pred_iou_thresh"
+    ] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        (
+            "object_aware",
+            {"swap": True},
+            "expected settings that object_aware has .*swap_channels.*, got 'swap'",
+        ),
+        ("mobile_sam", {"border_snap": 0}, r"expected settings that mobile_sam has \(none\)"),
+        ("fastsam_s", {"conf": 2.0}, "expected conf and iou from 0 to 1"),
+    ],
+)
+def test_settings_that_a_model_does_not_have(name: str, settings: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        samlet.load(name, backend=FakeBackend(), settings=settings)
 
 
 def test_load() -> None:

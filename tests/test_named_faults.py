@@ -8,7 +8,9 @@ ROOT = Path(__file__).parent.parent
 
 def test_every_fault_has_its_test() -> None:
     page = (ROOT / "docs" / "explanation" / "mended.md").read_text()
-    rows = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| the original")]
+    rows = [
+        line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| the original")
+    ]
     assert len(rows) > 20
     for row in rows:
         named = re.findall(r"`(tests/\w+\.py)::(test_\w+)`", row)

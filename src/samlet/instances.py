@@ -98,6 +98,10 @@ class InstanceRules:
         return replace(self, **{name: value for name, value in changes.items() if value is not None})
 
 
+SETTINGS = (*(field.name for field in fields(InstanceRules)), "swap_channels", "antialias", "floor")
+"""Names that the settings of a detector's card may have."""
+
+
 def rules_of(card: Card, **changes: Any) -> InstanceRules:
     """Take the rules from a card's settings.
 

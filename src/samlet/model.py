@@ -1,6 +1,6 @@
 """What `samlet.load()` hands out: a session with pictures and prompts in the forms that people have them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +14,7 @@ from samlet.card import Card
 from samlet.embedding import Embedding
 from samlet.errors import InputError, ModelError
 from samlet.image import Image
+from samlet.instances import SETTINGS, rules_of
 from samlet.limits import DEFAULT_LIMITS, Limits
 from samlet.masks import Masks, StoredMasks
 from samlet.prompt import Prompt
@@ -248,6 +249,7 @@ def load(
     backend: str | Backend = "onnx",
     threads: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    settings: Mapping[str, float | int | bool | str] | None = None,
 ) -> Model:
     """Load a model.
 
@@ -259,6 +261,8 @@ def load(
         backend: "onnx", "torch" (the reference, needs the extra of that name), or a backend of your own.
         threads: Threads for one run; None lets the runtime decide.
         limits: Bounds on pictures and prompts.
+        settings: Settings of a detector's or FastSAM's card to replace, such as {"swap_channels": True} or
+            {"border_snap": 0}; `samlet.instances.SETTINGS` lists them.
 
     Returns:
         The model, ready.
@@ -268,9 +272,9 @@ def load(
         ModelError: A file is missing or damaged, or there is no such backend.
         MissingExtraError: The backend's runtime is not installed.
         BackendError: The runtime refuses the model.
-        InputError: The number of threads is below 1.
+        InputError: The number of threads is below 1, or the model has no such setting.
     """
-    card = registry.resolve(name, decoder=decoder)
+    card = _set(registry.resolve(name, decoder=decoder), settings or {})
     runtime = backends.create(backend) if isinstance(backend, str) else backend
     if not callable(getattr(runtime, "open", None)):
         raise ModelError(
@@ -278,6 +282,19 @@ def load(
             f"{type(runtime).__name__}; name one of them"
         )
     return Model(Session(card, runtime, threads=threads), limits=limits)
+
+
+def _set(card: Card, settings: Mapping[str, float | int | bool | str]) -> Card:
+    known = SETTINGS if card.family in ("fastsam", "object_aware") else tuple(card.settings)
+    for name in settings:
+        if name not in known:
+            raise InputError(
+                f"expected settings that {card.name} has ({', '.join(known) or 'none'}), got {name!r:.40}; correct it"
+            )
+    changed = replace(card, settings={**card.settings, **settings}) if settings else card
+    if known is SETTINGS:
+        rules_of(changed)  # out of range: say so now
+    return changed
 
 
 def models() -> list[str]:
