@@ -9,10 +9,19 @@ from typing import Any
 
 import pytest
 
+from samlet.store import cache_folder
+
 # Files that samlet works out are kept for the whole run, apart from those of whoever runs the tests; it is set here and
 # not in a fixture, so that child processes have it too.
+_WEB_RUNTIME = cache_folder() / "web"
 _CACHE = tempfile.TemporaryDirectory(prefix="samlet-tests-")
 os.environ["SAMLET_CACHE"] = _CACHE.name
+if (
+    _WEB_RUNTIME.is_dir()
+):  # onnxruntime-web was fetched, not worked out: tests of the page find it where it was put
+    (Path(_CACHE.name) / "web").symlink_to(_WEB_RUNTIME)
+
+pytest_plugins = ["tests.web_page"]
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
@@ -61,18 +70,3 @@ def sample() -> Callable[[str], Path]:
     """Give the path of a sample photograph of the project by its name: "coffee", "chelsea" or "astronaut"."""
     folder = Path(__file__).parent.parent / "samples"
     return lambda name: next(folder.glob(f"{name}.[jp][pn]g"))
-
-
-@pytest.fixture
-def runtime() -> Callable[[], Path]:
-    """Give the folder of onnxruntime-web when called, or skip the test."""
-
-    def found() -> Path:
-        from samlet.server import web_runtime
-
-        place = web_runtime.installed()
-        if place is None:
-            pytest.skip("needs onnxruntime-web: python -m samlet.server.web_runtime")
-        return place
-
-    return found

@@ -7,9 +7,8 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 
-import samlet
 from samlet.rle import rle_to_mask
-from tests.web_page import Visitor, agrees, browser, serving
+from tests.web_page import Visitor, agrees, answer, assert_painted
 from tests.web_page import iou as overlap_of
 
 CUP = (280, 60)  # in samples/coffee.jpg
@@ -18,55 +17,8 @@ PLACES = pytest.mark.parametrize("local", [False, True], ids=["server", "browser
 
 
 @pytest.fixture(scope="module")
-def model():
-    return samlet.load()
-
-
-@pytest.fixture(scope="module")
-def chrome():
-    with browser() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def url(model):
-    with serving(model) as address:
-        yield address
-
-
-@pytest.fixture
-def visitor(chrome, url, request):
-    options = getattr(request, "param", {})
-    guest = Visitor(chrome, url, **options)
-    yield guest
-    guest.close()
-
-
-@pytest.fixture
-def coffee(visitor, sample):
-    """A visitor with coffee.jpg open, whose masks the server makes."""
-    visitor.visit().open_file(sample("coffee"))
-    return visitor
-
-
-@pytest.fixture(scope="module")
-def view(model, sample):
-    return model.embed(sample("coffee"))
-
-
-def assert_painted(visitor, mask):
-    inside, outside = agrees(visitor.painted(mask.shape), mask)
-    assert inside > 0.999
-    assert outside < 0.001
-
-
-def answer(visitor, model, view, **prompt):
-    """The library's mask for what the visitor's hand really hits."""
-    if "points" in prompt:
-        prompt["points"] = [visitor.hit(*point) for point in prompt["points"]]
-    if "boxes" in prompt:
-        prompt["boxes"] = [[*visitor.hit(*box[:2]), *visitor.hit(*box[2:])] for box in prompt["boxes"]]
-    return model.segment(view, **prompt).masks[0]
+def view(web_model, sample):
+    return web_model.embed(sample("coffee"))
 
 
 PROMPTS = {
@@ -88,29 +40,29 @@ PROMPTS = {
 
 
 @PLACES
-def test_prompts_paint_the_librarys_masks(visitor, runtime, sample, model, view, local):
+def test_prompts_paint_the_librarys_masks(visitor, runtime, sample, web_model, view, local):
     if local:
         runtime()
     visitor.visit(local=local).open_file(sample("coffee"), local=local)
     for name, (act, prompt) in PROMPTS.items():
         act(visitor)
-        assert_painted(visitor, answer(visitor, model, view, **prompt))
+        assert_painted(visitor, answer(visitor, web_model, view, **prompt))
         assert visitor.objects == 1, name
         place = "in this browser" if local else "on the server"
         assert visitor.status.startswith("Cut out in ") and place in visitor.status
         if local and name == "box":
             saved = json.loads(visitor.save("coco")[1])["annotations"][0]["segmentation"]
-            assert overlap_of(rle_to_mask(saved), answer(visitor, model, view, **prompt)) > 0.999
+            assert overlap_of(rle_to_mask(saved), answer(visitor, web_model, view, **prompt)) > 0.999
         visitor.page.keyboard.press("Delete")
-    hover(visitor, model, view)
+    hover(visitor, web_model, view)
 
 
-def hover(visitor, model, view):
+def hover(visitor, web_model, view):
     """The mask is shown before the click, and nothing of it stays."""
     visitor.page.mouse.move(*visitor.at(*CUP))
     visitor.page.wait_for_selector('#stage:not([data-preview=""])')
     visitor.settle()
-    mask = answer(visitor, model, view, points=[CUP])
+    mask = answer(visitor, web_model, view, points=[CUP])
     inside, outside = agrees(visitor.painted(mask.shape, "overlay"), mask)
     assert inside > 0.99 and outside < 0.01
     assert not visitor.painted(mask.shape).any()
@@ -121,9 +73,9 @@ def hover(visitor, model, view):
     assert not visitor.painted(mask.shape, "overlay").any()
 
 
-def test_undo_and_redo_walk_through_every_step(coffee, model, view):
-    first = answer(coffee, model, view, points=[CUP])
-    second = answer(coffee, model, view, points=[CUP, (150, 200)], labels=[1, 0])
+def test_undo_and_redo_walk_through_every_step(coffee, web_model, view):
+    first = answer(coffee, web_model, view, points=[CUP])
+    second = answer(coffee, web_model, view, points=[CUP, (150, 200)], labels=[1, 0])
     coffee.click(*CUP)
     coffee.click(150, 200, shift=True)
     assert_painted(coffee, second)
@@ -142,7 +94,7 @@ def test_undo_and_redo_walk_through_every_step(coffee, model, view):
     assert coffee.page.is_disabled("[data-do=redo]")
 
 
-def test_objects_have_names_and_colours_and_can_be_hidden_and_removed(coffee, model, view):
+def test_objects_have_names_and_colours_and_can_be_hidden_and_removed(coffee, web_model, view):
     coffee.drag(*BOX)
     coffee.page.click("#new-object")
     coffee.click(80, 350)
@@ -156,7 +108,7 @@ def test_objects_have_names_and_colours_and_can_be_hidden_and_removed(coffee, mo
     assert coffee.page.locator("[data-part=name]").first.input_value() == "cup"
     coffee.page.get_by_role("button", name="Remove Object 2").click()
     coffee.settle()
-    assert_painted(coffee, answer(coffee, model, view, boxes=[BOX]))
+    assert_painted(coffee, answer(coffee, web_model, view, boxes=[BOX]))
     assert pixel(coffee, 290, 160)[:3] == [0, 255, 0]
     coffee.page.get_by_role("button", name="Show cup").click()
     coffee.settle()
@@ -176,16 +128,16 @@ def pixel(visitor, x, y):
     )
 
 
-def test_the_networks_other_proposals_can_be_tried(coffee, model, view):
+def test_the_networks_other_proposals_can_be_tried(coffee, web_model, view):
     coffee.click(*CUP)
-    three = answer(coffee, model, view, points=[CUP], multimask=True)
+    three = answer(coffee, web_model, view, points=[CUP], multimask=True)
     for mask in three:
         coffee.page.keyboard.press("c")
         coffee.settle()
         assert_painted(coffee, mask)
     coffee.page.click("#candidate")
     coffee.settle()
-    assert_painted(coffee, answer(coffee, model, view, points=[CUP]))
+    assert_painted(coffee, answer(coffee, web_model, view, points=[CUP]))
 
 
 def test_the_brush_adds_and_takes_away_and_survives_another_click(coffee):
@@ -207,10 +159,10 @@ def test_the_brush_adds_and_takes_away_and_survives_another_click(coffee):
     assert coffee.painted((400, 600))[160, 256:324].all()
 
 
-def test_everything_mode_offers_what_was_found_and_keeps_what_is_clicked(coffee, model, view):
+def test_everything_mode_offers_what_was_found_and_keeps_what_is_clicked(coffee, web_model, view):
     coffee.page.click("#everything")
     coffee.page.wait_for_selector("#picking:not([hidden])")
-    found = model.everything(view)
+    found = web_model.everything(view)
     assert f"Found {len(found)} things in " in coffee.status
     column, row = map(int, coffee.hit(290, 200))
     at = [mask for mask in found.masks if mask[row, column]]
@@ -235,9 +187,9 @@ def test_everything_mode_offers_what_was_found_and_keeps_what_is_clicked(coffee,
     assert coffee.objects == 1  # all that was kept at once is one step
 
 
-def test_zooming_keeps_the_place_under_the_pointer_and_moves_the_masks_along(coffee, model, view):
+def test_zooming_keeps_the_place_under_the_pointer_and_moves_the_masks_along(coffee, web_model, view):
     coffee.drag(*BOX)
-    mask = answer(coffee, model, view, boxes=[BOX])
+    mask = answer(coffee, web_model, view, boxes=[BOX])
     under = coffee.hit(290, 160)
     before = coffee.at(290, 160)
     coffee.page.mouse.move(*before)
@@ -256,7 +208,7 @@ def test_zooming_keeps_the_place_under_the_pointer_and_moves_the_masks_along(cof
     assert_painted(coffee, mask)
 
 
-def test_a_click_before_the_picture_is_encoded_waits_for_it(visitor, sample, model, view):
+def test_a_click_before_the_picture_is_encoded_waits_for_it(visitor, sample, web_model, view):
     visitor.visit()
     held = []
     visitor.page.route("**/v1/embeddings?*", lambda route: held.append(route))
@@ -269,7 +221,7 @@ def test_a_click_before_the_picture_is_encoded_waits_for_it(visitor, sample, mod
     held[0].continue_()
     visitor.wait_until_ready()
     visitor.settle()
-    assert_painted(visitor, answer(visitor, model, view, points=[CUP]))
+    assert_painted(visitor, answer(visitor, web_model, view, points=[CUP]))
 
 
 def test_a_picture_can_be_dropped_pasted_or_taken_from_the_examples(visitor, sample):
@@ -296,16 +248,16 @@ def test_a_picture_can_be_dropped_pasted_or_taken_from_the_examples(visitor, sam
         visitor.wait_until_ready()
 
 
-def test_two_visitors_see_nothing_of_each_other_and_nothing_stays(chrome, url, sample, model):
-    first, second = (Visitor(chrome, url).visit() for _ in range(2))
+def test_two_visitors_see_nothing_of_each_other_and_nothing_stays(chrome, page_url, sample, web_model):
+    first, second = (Visitor(chrome, page_url).visit() for _ in range(2))
     first.open_file(sample("coffee"))
     second.open_file(sample("chelsea"))
     first.click(*CUP)
     second.click(230, 150)
     first.click(150, 200, shift=True)
     wanted = {"points": [CUP, (150, 200)], "labels": [1, 0]}
-    assert_painted(first, answer(first, model, sample("coffee"), **wanted))
-    assert_painted(second, answer(second, model, sample("chelsea"), points=[(230, 150)]))
+    assert_painted(first, answer(first, web_model, sample("coffee"), **wanted))
+    assert_painted(second, answer(second, web_model, sample("chelsea"), points=[(230, 150)]))
     for guest in (first, second):
         stored = guest.page.evaluate(
             "async () => [localStorage.length, sessionStorage.length, document.cookie, "
@@ -317,7 +269,7 @@ def test_two_visitors_see_nothing_of_each_other_and_nothing_stays(chrome, url, s
         guest.close()
 
 
-def test_the_server_forgets_a_picture_that_is_replaced_or_left(visitor, url, sample):
+def test_the_server_forgets_a_picture_that_is_replaced_or_left(visitor, page_url, sample):
     visitor.visit()
     ids = []
     for name in ("coffee", "chelsea"):
@@ -326,10 +278,10 @@ def test_the_server_forgets_a_picture_that_is_replaced_or_left(visitor, url, sam
             visitor.click(200, 150)
         ids.append(waiting.value.url.split("/")[-2])
     first, second = ids
-    assert [status(f"{url}v1/embeddings/{id}") for id in (first, second)] == [404, 200]
-    visitor.page.goto(f"{url}health")
+    assert [status(f"{page_url}v1/embeddings/{id}") for id in (first, second)] == [404, 200]
+    visitor.page.goto(f"{page_url}health")
     visitor.page.wait_for_load_state("networkidle")
-    assert status(f"{url}v1/embeddings/{second}") == 404
+    assert status(f"{page_url}v1/embeddings/{second}") == 404
 
 
 def status(address):

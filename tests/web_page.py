@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
+import samlet
+
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -191,14 +193,14 @@ def iou(a, b):
 
 
 @contextmanager
-def serving(model) -> Iterator[str]:
+def serving(model, settings=None) -> Iterator[str]:
     """Serve a model on a free port of this machine; gives the page's address."""
     pytest.importorskip("fastapi", reason="needs samlet[server]")
     uvicorn = pytest.importorskip("uvicorn", reason="needs samlet[server]")
     from samlet.server import create_app
 
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(create_app({model.card.name: model}), log_level="warning", ws="none")
+    config = uvicorn.Config(create_app({model.card.name: model}, settings), log_level="warning", ws="none")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
@@ -207,3 +209,68 @@ def serving(model) -> Iterator[str]:
     thread.join(30)
     listener.close()
     assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def web_model():
+    """The built-in model, as the page's server has it."""
+    return samlet.load()
+
+
+@pytest.fixture(scope="module")
+def chrome():
+    """The browser; for a module only, because a running Playwright leaves no room for other event loops."""
+    with browser() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def page_url(chrome, web_model):
+    """The address of the page, from a server in this process."""
+    with serving(web_model) as address:
+        yield address
+
+
+@pytest.fixture
+def visitor(chrome, page_url, request):
+    """A visitor who has not yet opened the page; parametrize indirectly with options of a browser context."""
+    guest = Visitor(chrome, page_url, **getattr(request, "param", {}))
+    yield guest
+    guest.close()
+
+
+@pytest.fixture
+def coffee(visitor, sample):
+    """A visitor with coffee.jpg open, whose masks the server makes."""
+    visitor.visit().open_file(sample("coffee"))
+    return visitor
+
+
+@pytest.fixture
+def runtime():
+    """Give the folder of onnxruntime-web when called, or skip the test."""
+
+    def found():
+        from samlet.server import web_runtime
+
+        place = web_runtime.installed()
+        if place is None:
+            pytest.skip("needs onnxruntime-web: python -m samlet.server.web_runtime")
+        return place
+
+    return found
+
+
+def answer(visitor, model, view, **prompt):
+    """The library's mask for what the visitor's hand really hits."""
+    if "points" in prompt:
+        prompt["points"] = [visitor.hit(*point) for point in prompt["points"]]
+    if "boxes" in prompt:
+        prompt["boxes"] = [[*visitor.hit(*box[:2]), *visitor.hit(*box[2:])] for box in prompt["boxes"]]
+    return model.segment(view, **prompt).masks[0]
+
+
+def assert_painted(visitor, mask, *, margin=3):
+    inside, outside = agrees(visitor.painted(mask.shape), mask, margin=margin)
+    assert inside > 0.999
+    assert outside < 0.001

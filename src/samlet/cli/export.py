@@ -85,7 +85,22 @@ def run(args: argparse.Namespace) -> int:
     card = registry.resolve(args.model, decoder=args.decoder)
     done = export(card, format=args.format, folder=Path(args.output), options=options)
     print(_report(done))
+    if args.format == "web":
+        print(_page_for(Path(args.output)))
     return 0
+
+
+def _page_for(folder: Path) -> str:
+    """Put the web page beside the model, if this computer has what the page runs on."""
+    from samlet.server import static_page, web_runtime
+
+    if web_runtime.installed() is None:
+        return (
+            f"no page beside it: {web_runtime.PACKAGE} is not in samlet's cache; run python -m "
+            "samlet.server.web_runtime and export again"
+        )
+    count = len(static_page.write_static(folder))
+    return f"a page that runs it without a server, {count} files: any static host can serve {one_line(str(folder))}"
 
 
 def _report(done: "Exported") -> str:

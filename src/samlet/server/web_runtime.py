@@ -1,7 +1,7 @@
 """onnxruntime-web, which lets the page make masks in the visitor's browser: three files from the npm package.
 
-They are not part of samlet's wheel (the WebAssembly module alone has 14 MB; docs/adr/0008). This module brings them into
-samlet's cache, once:
+They are not part of samlet's wheel, since the WebAssembly module alone has 14 MB (docs/adr/0008). This module brings
+them into samlet's cache, once:
 
     python -m samlet.server.web_runtime                 asks npm for the package
     python -m samlet.server.web_runtime FOLDER-OR-TGZ   takes an installed or packed one, without network

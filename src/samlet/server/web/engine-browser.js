@@ -6,6 +6,7 @@ import { WorkerClient } from "./worker-client.js";
 
 const FOLDER = new URL("./", document.baseURI);
 const MANIFEST_VERSION = 1;
+const FRESH = { cache: "no-cache" }; // asked again, so that a new export is not mixed with an old one
 const [MOST_OBJECTS, SAME_BOX, SAME_MASK, LOWEST_SCORE] = [64, 0.7, 0.8, 0.3];
 
 export class BrowserEngine {
@@ -84,7 +85,7 @@ export class BrowserEngine {
 
   async #readManifest() {
     if (this.#manifest) return this.#manifest;
-    const response = await fetch(new URL("manifest.json", FOLDER)).catch(() => null);
+    const response = await fetch(new URL("manifest.json", FOLDER), FRESH).catch(() => null);
     if (!response?.ok) throw new Error("There is no model beside this page; export it again.");
     const manifest = await response.json();
     if (manifest.format !== "samlet-web" || manifest.version !== MANIFEST_VERSION) {
@@ -117,7 +118,7 @@ export class BrowserEngine {
 }
 
 async function download(url, progress) {
-  const response = await fetch(url).catch(() => null);
+  const response = await fetch(url, FRESH).catch(() => null);
   if (!response?.ok) throw new Error("A file of the model is missing; export the page again.");
   const parts = [];
   const reader = response.body.getReader();

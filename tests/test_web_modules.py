@@ -1,0 +1,191 @@
+"""The page's modules by themselves, in Node.js: syntax, and the same arithmetic as the library's."""
+
+import json
+import re
+import shutil
+import subprocess
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from samlet.geometry import Frame, resize_bilinear
+from samlet.image import Image as Picture
+from samlet.polygons import mask_to_polygons
+from samlet.rle import mask_runs, mask_to_compressed_rle
+from samlet.upscale import measure, region_of
+
+WEB = Path(str(files("samlet.server"))) / "web"
+MODULES = sorted(WEB.glob("*.js"))
+SIZES = [(1, 1), (7, 5), (300, 451), (64, 64), (2, 33)]
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    """Run JavaScript that imports the page's modules; gives what it prints, as JSON."""
+    program = shutil.which("node")
+    if program is None:
+        pytest.skip("needs Node.js: apt install nodejs")
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / "package.json").write_text('{"type": "module"}')
+    for module in MODULES:
+        shutil.copy(module, folder)
+
+    def run(code, data=None):
+        (folder / "data.json").write_text(json.dumps(data))
+        (folder / "run.js").write_text(
+            f'import {{ readFileSync }} from "node:fs";\nconst data = JSON.parse(readFileSync("data.json"));\n{code}'
+        )
+        done = subprocess.run([program, "run.js"], cwd=folder, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout) if done.stdout else None
+
+    run.check = lambda module: subprocess.run(
+        [program, "--check", module.name], cwd=folder, capture_output=True, text=True, timeout=60
+    )
+    return run
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
+def test_a_module_is_well_formed_and_short(node, module):
+    done = node.check(module)
+    assert done.returncode == 0, done.stderr
+    lines = module.read_text("utf-8").splitlines()
+    assert len(lines) < 500 and max(map(len, lines)) <= 130
+    assert lines[0].startswith("// ")  # says what it is for
+
+
+def test_nothing_comes_from_elsewhere_and_everything_named_is_there():
+    text = {
+        path.name: path.read_text("utf-8") for path in (*MODULES, *WEB.glob("*.html"), *WEB.glob("*.css"))
+    }
+    for name, content in text.items():
+        found = set(re.findall(r"https?://[^\s\"')]+", content)) - {"http://www.w3.org/2000/svg"}
+        assert found == set(), name
+    for name, content in text.items():
+        for wanted in re.findall(r'(?:from|src=|href=) ?"(?:\./)?([\w./-]+\.(?:js|css|svg))', content):
+            assert (WEB / wanted).is_file(), (name, wanted)
+    icons = set(re.findall(r'<symbol id="([\w-]+)"', (WEB / "icons.svg").read_text("utf-8")))
+    used = set(re.findall(r"icons\.svg#([\w-]+)\"", text["index.html"]))
+    assert used <= icons and icons - used <= {"eye-off"}
+    ids = re.findall(r'\bid="([\w-]+)"', text["index.html"])
+    assert len(ids) == len(set(ids))
+    for name in ("app.js", "notices.js"):
+        assert set(re.findall(r'\$\("([\w-]+)"\)', text[name])) <= set(ids)
+
+
+def masks(seed, size):
+    draw = np.random.default_rng(seed)
+    yield np.zeros(size, bool)
+    yield np.ones(size, bool)
+    yield draw.random(size) > 0.5
+    smooth = np.asarray(Image.fromarray(draw.random((4, 4), np.float32)).resize(size[::-1], 2))
+    yield smooth > 0.5
+
+
+CASES = [mask for size in SIZES for mask in masks(sum(size), size)]
+
+
+def test_run_lengths_are_cocos_to_the_byte(node):
+    packed = [mask_to_compressed_rle(mask) for mask in CASES]
+    answers = node(
+        """import { bitmapOf, covers, maskFromBitmap, maskFromRle, measure, pack } from "./masks.js";
+        console.log(JSON.stringify(data.map((rle) => {
+          const mask = maskFromRle(rle);
+          const again = maskFromBitmap(bitmapOf(mask), mask.size);
+          const plain = maskFromRle({ size: rle.size, counts: Array.from(mask.runs) });
+          return {
+            runs: Array.from(mask.runs), packed: pack(again.runs), plain: pack(plain.runs), ...measure(mask),
+            corner: covers(mask, rle.size[1] - 1, rle.size[0] - 1), beyond: covers(mask, rle.size[1], 0),
+          };
+        })));""",
+        packed,
+    )
+    for mask, rle, answer in zip(CASES, packed, answers, strict=True):
+        assert answer["runs"] == mask_runs(mask).tolist()
+        assert answer["packed"] == answer["plain"] == rle["counts"]
+        boxes, areas = measure([mask], 1)
+        assert answer["area"] == areas[0] and answer["box"] == boxes[0].tolist()
+        assert answer["corner"] == mask[-1, -1] and answer["beyond"] is False
+
+
+@pytest.mark.parametrize("image_hw", [(400, 600), (300, 451), (1000, 37), (512, 512), (3, 2000)])
+def test_logits_are_enlarged_as_by_the_library(node, image_hw):
+    frame = Frame.fit(image_hw, 512, multiple=32)
+    grid = tuple(side // 2 for side in frame.canvas_hw)
+    logits = np.random.default_rng(0).normal(size=grid).astype(np.float32)
+    runs = node(
+        """import { coveredCells, fitFrame } from "./geometry.js";
+        import { enlarge, maskFromBitmap } from "./masks.js";
+        const frame = fitFrame(data.image, 512, 32);
+        const bitmap = enlarge(Float32Array.from(data.logits), data.grid, coveredCells(frame, data.grid), data.image);
+        console.log(JSON.stringify({ frame, runs: Array.from(maskFromBitmap(bitmap, data.image).runs) }));""",
+        {"image": image_hw, "grid": grid, "logits": logits.ravel().tolist()},
+    )
+    assert runs["frame"] == frame.to_dict()
+    wanted = resize_bilinear(logits[None], image_hw, region_hw=region_of(frame, grid))[0] > 0
+    inside = np.repeat(np.arange(len(runs["runs"])) % 2 == 1, runs["runs"]).reshape(image_hw[::-1]).T
+    assert (inside != wanted).mean() < 1e-4  # where a logit is zero but for rounding
+
+
+def test_outlines_leave_every_pixel_on_its_own_side(node):
+    small = [mask for mask in CASES if mask.size < 5000]
+    answers = node(
+        """import { bitmapOf, maskFromRle } from "./masks.js";
+        import { simplify, trace } from "./outlines.js";
+        const crossed = (loops, x, y) => loops.reduce((count, loop) => {
+          for (let i = 0, j = loop.length - 2; i < loop.length; j = i, i += 2) {
+            const [ax, ay, bx, by] = [loop[j], loop[j + 1], loop[i], loop[i + 1]];
+            if ((ay > y) !== (by > y) && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) count++;
+          }
+          return count;
+        }, 0) % 2;
+        console.log(JSON.stringify(data.map((rle) => {
+          const mask = maskFromRle(rle);
+          const loops = trace(bitmapOf(mask), mask.size);
+          const rows = [];
+          for (let y = 0; y < rle.size[0]; y++) {
+            rows.push(Array.from({ length: rle.size[1] }, (_, x) => crossed(loops, x + 0.5, y + 0.5)));
+          }
+          const fewer = loops.map((loop) => simplify(loop, 1).length);
+          return { loops: loops.length, rows, shorter: loops.every((loop, i) => fewer[i] <= loop.length) };
+        })));""",
+        [mask_to_compressed_rle(mask) for mask in small],
+    )
+    for mask, answer in zip(small, answers, strict=True):
+        assert np.array_equal(np.array(answer["rows"], bool), mask)
+        assert answer["loops"] == sum(1 + len(part.holes) for part in mask_to_polygons(mask))
+        assert answer["shorter"]
+
+
+def test_pictures_are_scaled_as_pillow_does(node, sample):
+    photo = Picture.load(sample("chelsea"))
+    frame = Frame.fit(photo.hw, 512, multiple=32)
+    small = Frame.fit(photo.hw, 128, multiple=32)
+    rgba = np.dstack([photo.pixels, np.full(photo.hw, 255, np.uint8)])
+    for chosen in (frame, small):
+        found = node(
+            """import { resize } from "./resize.js";
+            console.log(JSON.stringify(Array.from(resize(Uint8ClampedArray.from(data.rgba), data.from, data.to))));""",
+            {"rgba": rgba.ravel().tolist(), "from": photo.hw, "to": chosen.scaled_hw},
+        )
+        wanted = photo.resized(chosen.scaled_hw).astype(int)
+        assert np.abs(np.array(found).reshape(wanted.shape) - wanted).max() <= 1
+
+
+def test_strokes_of_the_brush_are_as_wide_as_they_say(node):
+    answer = node(
+        """import { brushed } from "./brush.js";
+        import { bitmapOf } from "./masks.js";
+        const strokes = [
+          { add: true, radius: 5, points: [[10, 20], [50, 20]] },
+          { add: false, radius: 2, points: [[30, 20]] },
+        ];
+        console.log(JSON.stringify(Array.from(bitmapOf(brushed(null, strokes, [40, 60])))));"""
+    )
+    mask = np.array(answer, bool).reshape(60, 40).T
+    y, x = np.mgrid[:40, :60] + 0.5
+    inside = np.hypot(np.maximum(0, np.maximum(10 - x, x - 50)), y - 20) <= 5
+    assert np.array_equal(mask, inside & ~(np.hypot(x - 30, y - 20) <= 2))
