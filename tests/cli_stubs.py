@@ -41,8 +41,15 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Let every model be the fake one, and collect what was asked for."""
     asked: list[Any] = []
 
-    def load(name: str, *, decoder: str | None = None, threads: int | None = None) -> Model:
-        asked.append((name, threads))
+    def load(
+        name: str,
+        *,
+        decoder: str | None = None,
+        threads: int | None = None,
+        backend: str = "onnx",
+        shape: str = "auto",
+    ) -> Model:
+        asked.append((name, threads, *sorted({backend, shape} - {"onnx", "auto"})))
         return fake_model()
 
     monkeypatch.setattr(samlet.model, "load", load)

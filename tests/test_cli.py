@@ -40,6 +40,15 @@ def test_one_picture(run: Run, loads: list[Any]) -> None:
     assert loads == [("nano", None)]
 
 
+def test_backend_and_shape(run: Run, loads: list[Any]) -> None:
+    code, _, _ = run("segment", picture("cat.png"), *POINT, "--backend", "openvino:bf16", "--shape", "fit")
+    assert code == 0
+    assert loads == [("nano", None, "fit", "openvino:bf16")]
+    code, _, err = run("segment", "cat.png", *POINT, "--shape", "round")
+    assert code == 2
+    assert "--shape" in err
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -555,7 +555,7 @@ def test_one_thread_is_asked_for_and_said(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(fake, "open", opened)
     monkeypatch.setattr("samlet.backends.create", lambda name: fake)
     args = parse("nano", "--on", "x", "--threads", "1")
-    command._load(args.model, args.size, args.threads)
+    command._load(args, args.model, args.size)
     assert set(seen) == {1}
     assert command.command_line(args).endswith("--threads 1")
 
@@ -569,7 +569,7 @@ def parse(*words: str) -> argparse.Namespace:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     model = samlet.load("nano", backend=FakeBackend())
-    monkeypatch.setattr(command, "_load", lambda name, size, threads: model)
+    monkeypatch.setattr(command, "_load", lambda *_: model)
     return make_set(tmp_path / "set", {"a": two_squares(), "b": two_squares()[:, ::-1]})
 
 

@@ -129,7 +129,7 @@ def parse(*words: str) -> argparse.Namespace:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Any:
     model = samlet.load("nano", backend=FakeBackend())
-    monkeypatch.setattr(command, "_load", lambda name, size, threads: model)
+    monkeypatch.setattr(command, "_load", lambda *_: model)
     return model
 
 

@@ -185,14 +185,41 @@ def test_load() -> None:
     ("arguments", "error", "message"),
     [
         ({"name": "nanoo", "backend": FakeBackend()}, UnknownModelError, "did you mean nano"),
-        ({"backend": "tensorflow"}, ModelError, "onnx, torch"),
+        ({"backend": "tensorflow"}, ModelError, "onnx, openvino, torch"),
         ({"backend": 3}, ModelError, "with open"),
         ({"backend": FakeBackend(), "threads": 0}, InputError, "at least 1"),
+        ({"backend": FakeBackend(), "shape": "round"}, InputError, "expected a shape .auto, padded, fit."),
     ],
 )
 def test_wrong_loads(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         samlet.load(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "canvas_hw"),
+    [
+        ("mobile_sam", "auto", (1024, 1024)),
+        ("mobile_sam", "padded", (1024, 1024)),
+        ("mobile_sam", "fit", (576, 1024)),
+        ("fastsam_s", "fit", (576, 1024)),
+        ("nano", "auto", (288, 512)),
+        ("nano", "fit", (288, 512)),
+        ("nano", "padded", (512, 512)),
+    ],
+)
+def test_the_canvas(name: str, shape: Any, canvas_hw: tuple[int, int]) -> None:
+    card = resolve(name).shaped(shape)
+    feeds, frame = family(card.family).feed(Image.load(np.zeros((90, 160, 3), np.uint8)), card)
+    assert frame.canvas_hw == feeds["image"].shape[2:] == canvas_hw
+
+
+def test_embeddings_of_two_shapes_do_not_mix() -> None:
+    fit, padded = (samlet.load(backend=FakeBackend(), shape=shape) for shape in ("fit", "padded"))
+    with pytest.raises(EmbeddingError, match="embed the picture again"):
+        padded.segment(fit.embed(PIXELS), points=[1, 1])
+    masks = padded.segment(padded.embed(PIXELS), points=[40, 30])
+    assert masks.logits.shape == (1, 256, 256)
 
 
 # --- the second look ---

@@ -35,6 +35,11 @@ _DEFAULTS: Mapping[str, Any] = {
     "settings": {},
     "quality": {},
 }
+SHAPES = ("auto", "padded", "fit")
+"""Forms of canvas; see `Card.shaped`."""
+_FITS_EVERY_NETWORK = (
+    64  # EfficientViT needs it; the others take multiples of 32, and 16:9 in 1,024 pixels is 9 of 64
+)
 _KEYS = frozenset({*_TEXTS, "side", "mean", "std", "graphs", "files", *_DEFAULTS})
 
 
@@ -167,6 +172,28 @@ class Card:
         fields = self.to_dict()
         fields["files"] = []
         return json.dumps(fields, sort_keys=True, ensure_ascii=False)
+
+    def shaped(self, shape: str) -> "Card":
+        """Give the same model for another form of canvas; embeddings of the two do not mix, their digests differ.
+
+        Args:
+            shape: "padded" for SAM's square; "fit" for the scaled picture, padded only to a multiple of what the
+                network needs, so that a 16:9 picture costs little more than half; "auto" for the form that the
+                model was trained and measured in.
+
+        Raises:
+            InputError: It is none of the three.
+
+        Example:
+            >>> from samlet.registry import resolve
+            >>> [resolve("mobile_sam").shaped(shape).pad for shape in ("auto", "padded", "fit")]
+            ['square', 'square', 64]
+        """
+        if shape not in SHAPES:
+            raise InputError(f"expected a shape ({', '.join(SHAPES)}), got {shape!r:.40}; choose one of them")
+        if shape == "auto" or (shape == "fit" and self.pad != "square"):
+            return self
+        return replace(self, pad="square" if shape == "padded" else _FITS_EVERY_NETWORK)
 
     def with_files(self, *files: CardFile) -> "Card":
         """Give the same card with other files, for instance the file that carried it."""

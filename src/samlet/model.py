@@ -247,6 +247,7 @@ def load(
     *,
     decoder: str | Path | None = None,
     backend: str | Backend = "onnx",
+    shape: Literal["auto", "padded", "fit"] = "auto",
     threads: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
     settings: Mapping[str, float | int | bool | str] | None = None,
@@ -258,7 +259,11 @@ def load(
             file: .pt, .pth or .safetensors in the layout of SAM, MobileSAM, EfficientViT-SAM or FastSAM, one
             trained with samlet, or a .toml card. Nothing in such a file is executed.
         decoder: File with SAM's prompt encoder and mask decoder, for an encoder that comes without.
-        backend: "onnx", "torch" (the reference, needs the extra of that name), or a backend of your own.
+        backend: "onnx"; "openvino" or "torch" (each needs the extra of that name), with options after a colon, such as
+            "openvino:bf16" (see `samlet.backends.create`); or a backend of your own.
+        shape: "padded" puts pictures into SAM's square, "fit" pads them no further than the network needs, which
+            halves the cost of a wide photograph and moves edges of masks slightly; "auto" takes what the model was
+            trained with: the square for official models, "fit" for nano.
         threads: Threads for one run; None lets the runtime decide.
         limits: Bounds on pictures and prompts.
         settings: Settings of a detector's or FastSAM's card to replace, such as {"swap_channels": True} or
@@ -272,9 +277,9 @@ def load(
         ModelError: A file is missing or damaged, or there is no such backend.
         MissingExtraError: The backend's runtime is not installed.
         BackendError: The runtime refuses the model.
-        InputError: The number of threads is below 1, or the model has no such setting.
+        InputError: The number of threads is below 1, the shape is none of the three, or the model has no such setting.
     """
-    card = _set(registry.resolve(name, decoder=decoder), settings or {})
+    card = _set(registry.resolve(name, decoder=decoder), settings or {}).shaped(shape)
     runtime = backends.create(backend) if isinstance(backend, str) else backend
     if not callable(getattr(runtime, "open", None)):
         raise ModelError(

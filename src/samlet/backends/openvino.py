@@ -123,7 +123,7 @@ def from_options(options: Sequence[str]) -> OpenVinoBackend:
 
 
 def quantized_path(graph: GraphFile) -> Path:
-    """Say where the int8 form of a graph lies: beside its packed weights.
+    """Say where the int8 form of a graph lies: in a folder of its own beside the packed weights.
 
     Raises:
         BackendError: The graph has no packed weights.
@@ -132,7 +132,7 @@ def quantized_path(graph: GraphFile) -> Path:
         raise BackendError(
             f"expected packed weights for {graph.name}, got none; use samlet.packed.pack_model"
         )
-    return graph.packed.with_name(f"{graph.name}.int8.xml")
+    return graph.packed.with_name(f"{graph.name}.int8") / f"{graph.name}.xml"
 
 
 class _OpenVinoGraph:

@@ -126,7 +126,7 @@ def last_recipe(output: str | Path) -> Recipe | None:
 
 
 def _complete(recipe: Recipe) -> Recipe:
-    card = registry.resolve(recipe.model, decoder=recipe.decoder)
+    card = registry.resolve(recipe.model, decoder=recipe.decoder).shaped(recipe.shape)
     return replace(recipe, model_digest=card.digest, version=samlet.__version__)
 
 

@@ -27,6 +27,7 @@ class Recipe:
         decoder: File with SAM's prompt encoder and mask decoder, for an encoder that comes without.
         backend: The runtime: "onnx", or what `samlet.backends` names; "fake" draws shapes without a network, for
             trials of everything around the model.
+        shape: The canvas, as in `samlet.load`.
         prompted: Whether each picture's own prompts are answered; otherwise everything in it is found.
         by: How everything is found.
         grid: Clicks of "grid" and "hierarchical", such as "32x32".
@@ -48,6 +49,7 @@ class Recipe:
     model: str = "nano"
     decoder: str | None = None
     backend: str = "onnx"
+    shape: Literal["auto", "padded", "fit"] = "auto"
     prompted: bool = False
     by: str = "auto"
     grid: str | None = None

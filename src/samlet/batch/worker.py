@@ -159,7 +159,11 @@ class Worker:
 
                 backend = FakeBackend(channels=resolve(recipe.model).embedding_channels)
             self._model = model.load(
-                recipe.model, decoder=recipe.decoder, backend=backend, threads=self._threads
+                recipe.model,
+                decoder=recipe.decoder,
+                backend=backend,
+                shape=recipe.shape,
+                threads=self._threads,
             )
         return self._model
 

@@ -197,6 +197,8 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     return Recipe(
         model=args.model,
         decoder=args.decoder,
+        backend=args.backend,
+        shape=args.shape,
         prompted=is_prompted,
         by=args.by,
         grid=args.grid,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from samlet.cli.run import whole
+from samlet.cli.run import add_runtime, whole
 from samlet.errors import InputError, PartialFailureError
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="N",
         help="threads to compute with (default: all cores); with 1, processor time is what the work itself costs",
     )
+    add_runtime(parser)
     parser.add_argument("--zoom", choices=("off", "auto"), default="off", help="look twice at small boxes")
     parser.add_argument(
         "--no-grabcut", action="store_true", help="leave out the one baseline that takes long"
@@ -109,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     opencv()  # missing: say so before the model is loaded
     if args.output is not None:
         report.make_folder(args.output)
-    model = _load(args.model, args.size, args.threads)
+    model = _load(args, args.model, args.size)
     results = _measure(model, datasets, plan, quiet=args.json)
     head = report.Run(
         model=model.card.name, digest=model.card.digest, command=command_line(args), version=__version__
@@ -138,6 +139,9 @@ def command_line(args: argparse.Namespace) -> str:
         words += ["--size", str(args.size)]
     if args.threads is not None:
         words += ["--threads", str(args.threads)]
+    for option, default in (("backend", "onnx"), ("shape", "auto")):
+        if (chosen := getattr(args, option)) != default:
+            words += [f"--{option}", chosen]
     if args.zoom != "off" and not proposals:
         words += ["--zoom", args.zoom]
     if args.no_grabcut and not proposals:
@@ -170,11 +174,11 @@ def _run_proposals(args: argparse.Namespace) -> int:
     proposals.coco()  # missing: say so before the model is loaded
     if args.output is not None:
         report.make_folder(args.output)
-    model = _load(args.model, args.size, args.threads)
+    model = _load(args, args.model, args.size)
     # Filled in, so that the command in the report stays what it was when the default changes.
     args.everything = finders.usual(model.session) if args.everything is None else args.everything
     chosen = [
-        finders.finder(name, model.session, load=lambda name: _load(name, None, args.threads).session)
+        finders.finder(name, model.session, load=lambda name: _load(args, name, None).session)
         for name in _names(args.everything, "--everything")
     ]
     results = []
@@ -292,16 +296,16 @@ def _print(head: "Run", figures: "Sequence[RenderableType]", words: str) -> None
     console.print(words, markup=False, highlight=False, style="dim")
 
 
-def _load(name: str, size: int | None, threads: int | None) -> "Model":
+def _load(args: argparse.Namespace, name: str, size: int | None) -> "Model":
     """Load the model, on another size of canvas if one is asked for."""
     from samlet import backends, registry
     from samlet.model import Model
     from samlet.session import Session
 
-    card = registry.resolve(name)
+    card = registry.resolve(name).shaped(args.shape)
     if size is not None:
         card = resized(card, size)
-    return Model(Session(card, backends.create("onnx"), threads=threads))
+    return Model(Session(card, backends.create(args.backend), threads=args.threads))
 
 
 def resized(card: "Card", side: int) -> "Card":

@@ -270,7 +270,9 @@ class _Job:
             loaded = shared.load_model(self._args)
             _check_model(self._args, loaded)
             if self._args.detector is not None:
-                self._detector = model.load(self._args.detector, threads=self._args.threads)
+                self._detector = model.load(
+                    self._args.detector, threads=self._args.threads, backend=self._args.backend
+                )
                 _check_detector(self._detector)
             self._model = loaded
         return self._model

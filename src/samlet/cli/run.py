@@ -63,7 +63,7 @@ def add_pictures(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model(group: "argparse._ArgumentGroup") -> None:
-    """Add --model, --decoder and --threads to a group of options.
+    """Add --model, --decoder, --threads, --backend and --shape to a group of options.
 
     Args:
         group: Where they are listed.
@@ -84,6 +84,27 @@ def add_model(group: "argparse._ArgumentGroup") -> None:
         type=functools.partial(whole, option="--threads", most=4096, advice="leave it out for all"),
         metavar="N",
         help="threads to compute with (default: all cores)",
+    )
+    add_runtime(group)
+
+
+def add_runtime(group: "argparse._ActionsContainer") -> None:
+    """Add --backend and --shape to a command.
+
+    Args:
+        group: Where they are listed.
+    """
+    group.add_argument(
+        "--backend",
+        default="onnx",
+        metavar="NAME",
+        help="onnx, openvino, openvino:bf16, openvino:int8, torch or torch:DEVICE (default: %(default)s)",
+    )
+    group.add_argument(
+        "--shape",
+        choices=("auto", "padded", "fit"),
+        default="auto",
+        help="SAM's padded square, or no more than the picture fills; auto: what the model was trained with",
     )
 
 
@@ -172,7 +193,7 @@ def number(text: str, *, option: str, least: float = -math.inf, most: float = ma
 
 
 def load_model(args: argparse.Namespace) -> "Model":
-    """Load the model that --model, --decoder and --threads ask for.
+    """Load the model that the options of `add_model` ask for.
 
     Args:
         args: Parsed words of a command with `add_model`.
@@ -182,7 +203,9 @@ def load_model(args: argparse.Namespace) -> "Model":
     """
     from samlet import model
 
-    loaded: Model = model.load(args.model, decoder=args.decoder, threads=args.threads)
+    loaded: Model = model.load(
+        args.model, decoder=args.decoder, threads=args.threads, backend=args.backend, shape=args.shape
+    )
     return loaded
 
 

@@ -138,6 +138,7 @@ def _add_models(group: "argparse._ArgumentGroup") -> None:
         metavar="N",
         help="threads for one run of a network (default: all cores)",
     )
+    shared.add_runtime(group)
     reading = group.add_mutually_exclusive_group()
     reading.add_argument(
         "--clip",
@@ -218,7 +219,9 @@ def _models(args: argparse.Namespace) -> "dict[str, Model]":
 
     loaded: dict[str, Model] = {}
     for wanted in args.model or ["nano"]:
-        found = model.load(wanted, threads=args.threads, limits=SERVER_LIMITS.picture)
+        found = model.load(
+            wanted, threads=args.threads, limits=SERVER_LIMITS.picture, backend=args.backend, shape=args.shape
+        )
         if found.card.name in loaded:
             raise InputError(f"expected different models, got {found.card.name} twice; name each once")
         loaded[found.card.name] = found
