@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from samlet import backends
-from samlet.errors import BackendError, MissingExtraError, OutputError
+from samlet.errors import BackendError, MissingExtraError, ModelError, OutputError
 
 pytestmark = pytest.mark.openvino
 if importlib.util.find_spec("openvino") is None:
@@ -95,7 +95,7 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
 
 
 def test_the_int8_form_must_have_been_made():
-    with pytest.raises(BackendError, match="run samlet quantize"):
+    with pytest.raises(ModelError, match="run samlet quantize"):
         _encoder("int8")
 
 

@@ -81,6 +81,26 @@ class Model:
         """
         return self._session.embed(Image.load(image, limits=self._limits))
 
+    def embed_many(self, images: Sequence[ImageLike], *, at_once: int = 8) -> list[Embedding]:
+        """Embed several pictures; the torch backend takes up to `at_once` of them in one call.
+
+        Args:
+            images: Pictures in any form that `embed` takes.
+            at_once: Most pictures in one call, at least 1.
+
+        Returns:
+            Embeddings in the order of the pictures.
+
+        Raises:
+            ImageError: One of them is no picture, or broken.
+            LimitError: One of them is too large.
+            InputError: `at_once` is below 1.
+            BackendError: The runtime failed.
+        """
+        return self._session.embed_many(
+            [Image.load(image, limits=self._limits) for image in images], at_once=at_once
+        )
+
     def segment(  # noqa: PLR0913  the parts of a prompt, each with its own keyword
         self,
         view: Embedding | ImageLike,

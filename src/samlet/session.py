@@ -1,6 +1,6 @@
 """A card on a backend: pictures become embeddings, prompts become masks, nothing is remembered."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, cast
 
@@ -13,7 +13,7 @@ from samlet.card import Card
 from samlet.embedding import Embedding
 from samlet.errors import CheckpointError, InputError
 from samlet.families import family
-from samlet.families.base import Feeds, Proposing, Selecting
+from samlet.families.base import Feeds, Outputs, Proposing, Selecting
 from samlet.geometry import Frame, nms
 from samlet.image import Image
 from samlet.masks import Masks
@@ -80,6 +80,49 @@ class Session:
         feeds, frame = self._family.feed(image, self.card)
         return replace(self.encode(feeds, frame), image=image)
 
+    def embed_many(self, images: Sequence[Image], *, at_once: int = 8) -> list[Embedding]:
+        """Embed several pictures, together where the backend can: on a GPU that is what keeps it busy.
+
+        Pictures whose canvases have the same size go through the network at once on the torch backend; every other
+        backend takes them one by one, which on a CPU is no slower.
+
+        Args:
+            images: The pictures.
+            at_once: Most pictures in one call, at least 1; memory is a multiple of it.
+
+        Returns:
+            Embeddings in the order of the pictures.
+
+        Raises:
+            InputError: `at_once` is below 1.
+            BackendError: The runtime failed.
+        """
+        if at_once < 1:
+            raise InputError(f"expected at_once of at least 1, got {at_once}; pass a positive number")
+        if at_once == 1 or not getattr(self._graphs[0], "any_batch", False):
+            return [self.embed(image) for image in images]
+        found: dict[int, Embedding] = {}
+        waiting: dict[tuple[int, ...], list[tuple[int, Feeds, Frame]]] = {}
+        for index, image in enumerate(images):
+            feeds, frame = self._family.feed(image, self.card)
+            group = waiting.setdefault(frame.canvas_hw, [])
+            group.append((index, feeds, frame))
+            if len(group) == at_once:
+                found |= self._encode_group(waiting.pop(frame.canvas_hw))
+        for group in waiting.values():
+            found |= self._encode_group(group)
+        return [replace(found[index], image=image) for index, image in enumerate(images)]
+
+    def _encode_group(self, group: Sequence[tuple[int, Feeds, Frame]]) -> dict[int, Embedding]:
+        names = group[0][1].keys()
+        outputs = self._graphs[0].run(
+            {name: np.concatenate([feeds[name] for _, feeds, _ in group]) for name in names}
+        )
+        return {
+            index: self._embedding({name: array[i : i + 1] for name, array in outputs.items()}, frame)
+            for i, (index, _, frame) in enumerate(group)
+        }
+
     def encode(self, feeds: Feeds, frame: Frame) -> Embedding:
         """Embed what the caller prepared for the network itself, as users of SAM's tensors do.
 
@@ -90,7 +133,10 @@ class Session:
         Raises:
             BackendError: The feeds do not fit the network, or the runtime failed.
         """
-        arrays = self._family.embedding_arrays(self._graphs[0].run(feeds), self.card)
+        return self._embedding(self._graphs[0].run(feeds), frame)
+
+    def _embedding(self, outputs: Outputs, frame: Frame) -> Embedding:
+        arrays = self._family.embedding_arrays(outputs, self.card)
         return Embedding(arrays=arrays, frame=frame, model=self.card.name, digest=self.card.digest)
 
     def at_once(self, embedding: Embedding) -> int:

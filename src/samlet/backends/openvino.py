@@ -14,12 +14,13 @@ from typing import Any, Literal
 import numpy as np
 
 from samlet.backends.base import Array, Graph, GraphFile, TakesPacked, check_names, one_line
-from samlet.errors import BackendError, MissingExtraError
+from samlet.errors import BackendError, MissingExtraError, ModelError
 
 Precision = Literal["f32", "bf16", "f16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("f32", "bf16", "f16", "int8")
 
-_CACHE = "openvino"
+CACHE = "openvino"
+"""Folder of compiled forms, beside the packed weights."""
 _KINDS = {"f32": np.dtype(np.float32), "i64": np.dtype(np.int64), "boolean": np.dtype(np.bool_)}
 
 
@@ -64,7 +65,8 @@ class OpenVinoBackend:
         """Read the graph beside its packed weights; see `Backend.open`. `weights` is not looked at.
 
         Raises:
-            BackendError: OpenVINO refuses the graph, or nobody made the int8 form that was asked for.
+            BackendError: OpenVINO refuses the graph.
+            ModelError: Nobody made the int8 form that was asked for.
         """
         if graph.packed is None:
             raise BackendError(
@@ -75,7 +77,7 @@ class OpenVinoBackend:
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
-            "CACHE_DIR": str(graph.packed.parent / _CACHE),
+            "CACHE_DIR": str(graph.packed.parent / CACHE),
         }
         if self._device.startswith("CPU"):
             # Otherwise processors with bfloat16 use it without being asked, and answers differ from machine to machine.
@@ -84,7 +86,7 @@ class OpenVinoBackend:
                 options["INFERENCE_NUM_THREADS"] = threads
         path = quantized_path(graph) if low == "int8" else graph.packed.with_name(f"{graph.name}.onnx")
         if not path.is_file():
-            raise BackendError(
+            raise ModelError(
                 f"expected the int8 form of {graph.name} at {path}, but nobody made it yet; "
                 "run samlet quantize MODEL --pictures FOLDER first"
             )

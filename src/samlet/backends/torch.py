@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -13,6 +13,11 @@ from samlet.errors import BackendError, CheckpointError, MissingExtraError
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+Precision = Literal["f32", "f16", "bf16"]
+PRECISIONS: tuple[Precision, ...] = ("f32", "f16", "bf16")
+_TYPES = {"f16": "float16", "bf16": "bfloat16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,22 +106,38 @@ def builder_of(name: str) -> Builder | None:
 
 
 class TorchBackend:
-    """Runs the networks in eager PyTorch, in float32 on the CPU or another device."""
+    """Runs the networks in PyTorch, on the CPU or another device; with the defaults it is the reference."""
 
     name = "torch"
     needs_files = True
 
-    def __init__(self, *, device: str = "cpu") -> None:
-        """Choose where to run.
+    def __init__(self, *, device: str = "cpu", precision: Precision = "f32", compiled: bool = False) -> None:
+        """Choose where and how to run.
 
         Args:
             device: PyTorch's name of the device.
+            precision: "f32"; or "f16" or "bf16" for products and convolutions, with norms, softmax and positions in
+                float32. Embeddings and masks are float32 always.
+            compiled: Whether to let `torch.compile` make kernels for each size of input; the first call for a size
+                takes from seconds to minutes, later ones are faster.
 
         Raises:
             MissingExtraError: PyTorch is not installed.
+            BackendError: There is no such device or precision.
         """
-        _torch()
-        self._device = device
+        torch = _torch()
+        if precision not in PRECISIONS:
+            raise BackendError(
+                f"expected a precision ({', '.join(PRECISIONS)}), got {precision!r:.40}; name one of them"
+            )
+        try:
+            self._device = torch.device(device)
+            torch.zeros(1, device=self._device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise BackendError(
+                f"expected a device that PyTorch has here, got {device!r:.40} ({one_line(error)}); use cpu"
+            ) from None
+        self._precision, self._compiled = precision, compiled
 
     def open(
         self, role: str, graph: GraphFile, *, weights: Mapping[str, Array], threads: int | None = None
@@ -139,25 +160,46 @@ class TorchBackend:
         module.load_state_dict(
             {key: torch.tensor(np.asarray(array)) for key, array in state.items()}, strict=False
         )
-        return _TorchGraph(graph, module.eval().to(self._device), device=self._device)
+        module = module.eval().to(self._device)
+        if builder.multiple:  # convolutions on pictures run fastest with the channels last
+            module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        low = None if self._precision == "f32" else getattr(torch, _TYPES[self._precision])
+        if low is not None:
+            _lower(module, low)
+        run = torch.compile(module) if self._compiled else module
+        return _TorchGraph(graph, run, device=self._device, low=low)
+
+
+def _lower(module: "nn.Module", low: Any) -> None:
+    """Keep weights of products and convolutions in the low precision, or each call would convert them again.
+
+    Tables, norms and everything else stay in float32: they are small, and sums over them are not. So do depth-wise
+    convolutions, which networks here compute in float32 even under autocast (docs/explanation/speed.md).
+    """
+    from torch import nn
+
+    for part in module.modules():
+        if isinstance(part, nn.Linear) or (isinstance(part, nn.Conv2d) and part.groups == 1):
+            part.to(low)
 
 
 class _TorchGraph:
     """One network in evaluation mode."""
 
-    def __init__(self, graph: GraphFile, module: "nn.Module", *, device: str) -> None:
-        self._name, self._module, self._device = graph.name, module, device
+    any_batch = True
+
+    def __init__(self, graph: GraphFile, module: Any, *, device: Any, low: Any) -> None:
+        self._name, self._module, self._device, self._low = graph.name, module, device, low
         self.inputs, self.outputs = graph.inputs, graph.outputs
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Call the network with the feeds as keywords, without gradients."""
         torch = _torch()
         check_names(self._name, self.inputs, feeds)
+        low = torch.autocast(self._device.type, self._low, enabled=self._low is not None)
         try:
-            with torch.inference_mode():
-                tensors = {
-                    key: torch.tensor(np.asarray(feeds[key]), device=self._device) for key in self.inputs
-                }
+            with torch.inference_mode(), low:
+                tensors = {key: self._tensor(feeds[key]) for key in self.inputs}
                 results = self._module(**tensors)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             raise BackendError(
@@ -165,20 +207,44 @@ class _TorchGraph:
                 "check the shapes of the feeds"
             ) from error
         results = results if isinstance(results, tuple) else (results,)
-        arrays = (result.cpu().numpy() for result in results)
+        arrays = [self._array(result) for result in results]
+        if self._low is not None and not all(np.isfinite(array).all() for array in arrays):
+            raise BackendError(
+                f"expected finite numbers from {self._name}, but it left the range of {self._low}; "
+                "use bf16 or f32 for this model"
+            )
         return dict(zip(self.outputs, arrays, strict=True))
+
+    def _tensor(self, array: Array) -> Any:
+        torch = _torch()
+        tensor = torch.tensor(np.asarray(array), device=self._device)
+        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+    def _array(self, tensor: Any) -> Array:
+        tensor = tensor.float() if tensor.is_floating_point() else tensor
+        array: Array = tensor.contiguous().cpu().numpy()
+        return array
 
 
 def from_options(options: Sequence[str]) -> TorchBackend:
-    """Make a backend from words: a device, or nothing.
+    """Make a backend from words in any order: a device, a precision, "compile", or nothing.
 
     Raises:
-        BackendError: There is more than one word.
+        BackendError: There are several devices or precisions, or there is no such device.
         MissingExtraError: PyTorch is not installed.
     """
-    if len(options) > 1:
-        raise BackendError(f"expected one device for torch, got {', '.join(options):.80}; name one")
-    return TorchBackend(device=options[0] if options else "cpu")
+    precisions = [option for option in PRECISIONS if option in options]
+    devices = [option for option in options if option not in (*PRECISIONS, "compile")]
+    if len(devices) > 1 or len(precisions) > 1:
+        raise BackendError(
+            f"expected one device, one precision ({', '.join(PRECISIONS)}) and compile for torch, got "
+            f"{', '.join(options):.80}; name one of each"
+        )
+    return TorchBackend(
+        device=devices[0] if devices else "cpu",
+        precision=precisions[0] if precisions else "f32",
+        compiled="compile" in options,
+    )
 
 
 def _state_for(

@@ -78,8 +78,8 @@ def _run(words: list[str]) -> int:
         return _finish(0)
     if args.command is None:
         raise InputError(
-            "expected a command (segment, everything, text, serve, batch, models, fetch, convert, export, evaluate, "
-            "distill), got none; see samlet --help"
+            "expected a command (segment, everything, text, serve, batch, models, fetch, convert, export, quantize, "
+            "evaluate, distill), got none; see samlet --help"
         )
     return _finish(int(args.run(args) or 0))
 
@@ -109,7 +109,20 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     # Imported here so that `import samlet.cli` costs next to nothing; the commands import late too.
     from samlet import __version__
-    from samlet.cli import batch, convert, distill, evaluate, everything, export, fetch, models, segment, serve, text
+    from samlet.cli import (
+        batch,
+        convert,
+        distill,
+        evaluate,
+        everything,
+        export,
+        fetch,
+        models,
+        quantize,
+        segment,
+        serve,
+        text,
+    )
 
     parser = _Parser(
         prog="samlet",
@@ -122,7 +135,21 @@ def _parser() -> argparse.ArgumentParser:
     # Taken out of the words before they are parsed, so that it may stand anywhere; here only to be listed.
     parser.add_argument("--debug", action="store_true", help="on an error, also print where it came from")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
-    for command in (segment, everything, text, serve, batch, models, fetch, convert, export, evaluate, distill):
+    known = (
+        segment,
+        everything,
+        text,
+        serve,
+        batch,
+        models,
+        fetch,
+        convert,
+        export,
+        quantize,
+        evaluate,
+        distill,
+    )
+    for command in known:
         command.add_parser(commands)
     return parser
 

@@ -26,6 +26,26 @@ class LayerNorm2d(nn.Module):
         return y.permute(0, 3, 1, 2)
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Softmax attention with a term added to the scores; queries come scaled.
+
+    Eager and compiled PyTorch get its fused kernel. Exported graphs keep the plain products, for which ONNX Runtime and
+    OpenVINO have fused kernels of their own.
+
+    Args:
+        q: (..., T, d).
+        k: (..., S, d).
+        v: (..., S, d).
+        bias: Broadcasts to (..., T, S).
+
+    Returns:
+        (..., T, d).
+    """
+    if torch.compiler.is_exporting():
+        return (q @ k.transpose(-1, -2) + bias).softmax(-1) @ v
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), scale=1.0)
+
+
 class MLP(nn.Module):
     """`depth` linear layers with ReLU between them; keys `layers.{i}` as in SAM's heads."""
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from samlet.errors import InputError
 from samlet.nets.deploy import Recipe, fold_, window_bias
+from samlet.nets.layers import attend
 from samlet.nets.vit import neck
 from samlet.nets.windows import from_windows, to_windows
 
@@ -112,8 +113,7 @@ class WindowAttention(nn.Module):
         x = self.norm(to_windows(x, self.window))  # (windows, tokens, C)
         qkv = self.qkv(x).unflatten(-1, (self.heads, 3, HEAD_DIM))
         q, k, v = qkv.permute(3, 0, 2, 1, 4).unbind(0)  # (windows, heads, tokens, 32)
-        scores = (q * HEAD_DIM**-0.5) @ k.transpose(-1, -2) + self._bias()
-        x = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+        x = attend(q * HEAD_DIM**-0.5, k, v, self._bias()).transpose(1, 2).flatten(2)
         # Projecting after the cut spares the padding.
         return self.proj(from_windows(x, self.window, (h, w)))
 

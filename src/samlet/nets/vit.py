@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from samlet.errors import InputError
 from samlet.nets.deploy import Recipe, relative
-from samlet.nets.layers import LayerNorm2d
+from samlet.nets.layers import LayerNorm2d, attend
 from samlet.nets.windows import from_windows, to_windows
 
 GRID, WINDOW, PATCH = 64, 14, 16
@@ -92,6 +92,8 @@ class Attention(nn.Module):
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_column: Tensor) -> Tensor:
     """Tokens (..., H * W, d), terms (..., H * W, H, 1) and (..., H * W, 1, W) -> (..., H * W, d)."""
+    if not torch.compiler.is_exporting():
+        return attend(q, k, v, (by_row + by_column).flatten(-2))
     hw = by_row.shape[-2], by_column.shape[-1]
     scores = (q @ k.transpose(-1, -2)).unflatten(-1, hw) + by_row + by_column
     return scores.flatten(-2).softmax(-1) @ v
