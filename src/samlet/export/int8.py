@@ -34,7 +34,7 @@ def quantize(
     """Make the int8 form of a model's encoder.
 
     Args:
-        card: The model, in the shape it will be used in (`Card.shaped`).
+        card: The model, in the shape it will mostly be used in (`Card.shaped`); the form made serves all shapes.
         pictures: Pictures like those it will see; the first `most` of them are used. A hundred are plenty.
         most: Most pictures, at least 1.
         progress: Called with the pictures seen and the pictures in all, once for each of the two passes.
