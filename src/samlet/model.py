@@ -262,7 +262,7 @@ class Model:
         return self._borrowed
 
 
-def load(
+def load(  # noqa: PLR0913  each is a choice of its own
     name: str | Path = "nano",
     *,
     decoder: str | Path | None = None,
