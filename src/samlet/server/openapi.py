@@ -54,7 +54,7 @@ def image_body(*, model: bool = False, prompt: bool = False) -> dict[str, Any]:
     if prompt:
         content["multipart/form-data"]["encoding"] = {"prompt": {"contentType": "application/json"}}
     else:
-        content |= {kind: {"schema": file} for kind in ("image/jpeg", "image/png", "image/webp", "image/bmp")}
+        content |= {kind: {"schema": file} for kind in ("image/jpeg", "image/png", "image/webp")}
     return {"requestBody": {"required": True, "content": content}}
 
 

@@ -168,7 +168,7 @@ async def segment_once(request: Request) -> Response:
             "description": 'lines of JSON: {"progress": [done, total]} and at last {"masks": [...]}',
             "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
         },
-        **refuses(404, 408, 413, 422, 429, 503),
+        **refuses(400, 404, 408, 413, 422, 429, 503),
     },
 )
 async def everything(request: Request, id: str = _ID) -> Response:
@@ -192,7 +192,7 @@ async def everything(request: Request, id: str = _ID) -> Response:
     tags=["masks"],
     response_model=schema.Answer,
     openapi_extra=json_body(schema.Text),
-    responses=refuses(404, 408, 413, 422, 429, 501, 503),
+    responses=refuses(400, 404, 408, 413, 422, 429, 501, 503),
 )
 async def text(request: Request, id: str = _ID) -> Response:
     """Find what words name, if the server has a model that reads."""

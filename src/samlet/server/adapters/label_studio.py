@@ -76,7 +76,7 @@ async def predict(request: Request) -> Response:
     status_code=201,
     tags=["labelling tools"],
     openapi_extra=json_body(StudioEvent),
-    responses=_FORMS,
+    responses={200: {"description": "an event that nothing follows from"}, **_FORMS},
 )
 async def webhook(request: Request) -> Response:
     """Take note of an event: this server does not learn from annotations, and says so by doing nothing."""
