@@ -299,6 +299,8 @@ async def _streamed(lines: _Lines, work: "asyncio.Future[dict[str, Any]]") -> As
             newest = await lines.next()
             if newest is not None:
                 yield to_json({"progress": newest}) + b"\n"
+        if lines.newest is not None:  # told together with the end
+            yield to_json({"progress": lines.newest}) + b"\n"
         try:
             yield to_json(work.result()) + b"\n"
         except Exception as error:
