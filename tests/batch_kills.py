@@ -273,6 +273,7 @@ def main() -> int:
     parser.add_argument("--engine", default="local")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--longest", type=float, default=4.0)
+    parser.add_argument("--formats", default=",".join(FORMATS))
     parser.add_argument("--full-disk", action="store_true", help="instead of killing (needs root)")
     args = parser.parse_args()
     begun = time.monotonic()
@@ -282,7 +283,12 @@ def main() -> int:
             result = fill_disk(Path(name), engine=args.engine)
         else:
             result = supervise(
-                Path(name), kills=args.kills, engine=args.engine, seed=args.seed, longest=args.longest
+                Path(name),
+                kills=args.kills,
+                engine=args.engine,
+                seed=args.seed,
+                longest=args.longest,
+                formats=tuple(args.formats.split(",")),
             )
     print(json.dumps({"pictures": args.pictures, **result, "seconds": round(time.monotonic() - begun)}))
     return 1 if result["wrong"] else 0

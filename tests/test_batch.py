@@ -33,7 +33,7 @@ class Inline:
             if self.left is not None and len(self.shards) == self.left:
                 raise KeyboardInterrupt
             self.shards.append(task.shard)
-            yield worker.work(task, job.folder)
+            yield worker.work(task, job.folder, life=job.life)
 
 
 @pytest.fixture
@@ -493,15 +493,36 @@ def test_a_picture_that_kills_its_worker_is_left_alone_in_the_end(
             for task in tasks:
                 while True:
                     try:
-                        yield Dying(job.recipe).work(task, job.folder)
+                        yield Dying(job.recipe).work(task, job.folder, life=job.life)
                         break
                     except SystemError:
                         continue
 
     batch(["photos"], engine=Stubborn(), shard=3)
     assert [one["state"] for one in records()] == ["done", "failed", "done"]
-    assert len(deaths) == 3 and "the worker died 2 times" in records()[1]["reason"]
+    assert len(deaths) == 4 and "the worker died 3 times" in records()[1]["reason"]
     assert not list(Path("out/tries").iterdir())
+
+
+def test_a_picture_is_not_blamed_for_deaths_of_the_driver(place: Path) -> None:
+    """50 kills gave two wrong records of 10,000: all processes died together, more than once, while the first picture
+    of a shard waited for the model to be loaded."""
+    photos("a.png", "b.png")
+
+    class Cursed(Inline):
+        def reports(self, job: Job, tasks: Any) -> Any:
+            def die(item: Item) -> Any:
+                raise SystemError
+
+            worker = Worker(job.recipe)
+            worker.record = die  # type: ignore[method-assign]
+            for task in tasks:
+                yield worker.work(task, job.folder, life=job.life)
+
+    for _ in range(6):
+        with pytest.raises(SystemError):
+            batch(["photos"], engine=Cursed())
+    assert batch(["photos"]).counts.done == 2
 
 
 def test_what_goes_wrong_inside_is_a_reason_too(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

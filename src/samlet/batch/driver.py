@@ -2,6 +2,7 @@
 
 import errno
 import os
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -97,7 +98,7 @@ def run(  # noqa: PLR0913  what a batch is, each with its own keyword
         if retry:
             ledger.reopen_failed()
         who = engine or Local()
-        job = Job(chosen, folder, threads or _share(who))
+        job = Job(chosen, folder, threads or _share(who), secrets.token_hex(8))
         # Closed whatever happens here: workers must not outlive a ledger that cannot be written.
         with closing(who.reports(job, ledger.pending())) as reports:
             worked_on = _work(ledger, number, reports, progress)

@@ -18,11 +18,13 @@ class Job:
         recipe: What is done with every picture.
         folder: The output folder, absolute.
         threads: Threads of each worker's model; None lets the runtime decide.
+        life: Names this run of the driver, so that workers know who died with it and who did not.
     """
 
     recipe: Recipe
     folder: Path
     threads: int | None
+    life: str = ""
 
 
 class Engine(Protocol):

@@ -139,7 +139,7 @@ class _Process:
 
     def start(self) -> None:
         job = self._job
-        words = [job.recipe.to_json(), str(job.folder), str(job.threads or 0)]
+        words = [job.recipe.to_json(), str(job.folder), str(job.threads or 0), job.life]
         # The workers find this very samlet, however the driver was started.
         path = os.pathsep.join(
             filter(None, [str(Path(samlet.__file__).parent.parent), os.environ.get("PYTHONPATH")])

@@ -15,13 +15,14 @@ from samlet.batch.worker import Worker
 from samlet.errors import SamletError
 
 
-def main(recipe: str, folder: str, threads: str) -> None:
+def main(recipe: str, folder: str, threads: str, life: str) -> None:
     """Work until standard input ends, which is when the driver is gone.
 
     Args:
         recipe: JSON of the recipe.
         folder: The output folder.
         threads: Threads of the model, 0 for the runtime's choice.
+        life: Names this run of the driver.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which stops its workers
     # Whatever a library prints must not get between the reports.
@@ -34,7 +35,7 @@ def main(recipe: str, folder: str, threads: str) -> None:
         print("ready", file=reports, flush=True)
         while True:
             try:
-                report = worker.work(Task.from_json(tasks.get()), Path(folder)).to_json()
+                report = worker.work(Task.from_json(tasks.get()), Path(folder), life=life).to_json()
             except SamletError as error:
                 report = json.dumps(told(error))
             print(report, file=reports, flush=True)

@@ -91,7 +91,7 @@ class Ray:
             [{"task": task.to_json()} for task in tasks], override_num_blocks=len(tasks)
         ).map_batches(
             _Actor,
-            fn_constructor_args=(job.recipe.to_json(), str(job.folder), job.threads),
+            fn_constructor_args=(job.recipe.to_json(), str(job.folder), job.threads, job.life),
             batch_size=1,
             batch_format="numpy",
             zero_copy_batch=True,
@@ -126,9 +126,9 @@ def _start(address: str | None) -> None:
 class _Actor:
     """The same worker, inside an actor."""
 
-    def __init__(self, recipe: str, folder: str, threads: int | None) -> None:
+    def __init__(self, recipe: str, folder: str, threads: int | None, life: str) -> None:
         self._worker = Worker(Recipe.from_json(recipe), threads=threads)
-        self._folder = Path(folder)
+        self._folder, self._life = Path(folder), life
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         import numpy as np
@@ -136,7 +136,9 @@ class _Actor:
         reports = []
         for text in batch["task"]:
             try:
-                reports.append(self._worker.work(Task.from_json(str(text)), self._folder).to_json())
+                reports.append(
+                    self._worker.work(Task.from_json(str(text)), self._folder, life=self._life).to_json()
+                )
             except SamletError as error:
                 reports.append(json.dumps(told(error)))
         return {"report": np.array(reports)}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from samlet.masks import Masks
     from samlet.model import Model
 
-_DEATHS = 2
+_DEATHS = 3
 
 
 class Worker:
@@ -71,12 +71,13 @@ class Worker:
             reason = f"something went wrong inside samlet ({type(error).__name__}: {error}); please report it"
         return Record(item.number, item.name, FAILED, " ".join(reason.split()), sha256=sha256)
 
-    def work(self, task: Task, folder: Path) -> Report:
+    def work(self, task: Task, folder: Path, *, life: str = "") -> Report:
         """Work on one shard: all of its records, then all of its files, then the report.
 
         Args:
             task: The shard.
             folder: The output folder.
+            life: Of the driver: what stays the same until it begins anew.
 
         Returns:
             The report, once every file of the shard is on the disk.
@@ -85,7 +86,8 @@ class Worker:
             ModelError: The model cannot be used.
             OutputError: A file cannot be written.
         """
-        tries = _Tries(folder, task.shard)
+        self._loaded()  # first, so that no picture is blamed for it
+        tries = _Tries(folder, task.shard, life)
         records = []
         for item in task.items:
             dead = tries.begin(item.number)
@@ -182,22 +184,24 @@ def _rows(masks: "Masks") -> list[dict[str, Any]]:
 
 
 class _Tries:
-    """How often a shard was begun, and at which picture its workers died: one picture must not stop all others.
+    """How often workers died at a picture while their driver lived: one picture must not stop all others.
 
-    A shard that was begun before is worked on with a note of the picture at hand. A picture that outlived two workers
-    is left alone.
+    A shard that was begun before in the same life of the driver is worked on with a note of the picture at hand. A
+    picture that outlived three workers is left alone. Deaths of all at once are nobody's fault, and not counted.
     """
 
-    def __init__(self, folder: Path, shard: int) -> None:
+    def __init__(self, folder: Path, shard: int, life: str) -> None:
         self._path = folder / "tries" / f"{shard:06d}.json"
+        self._life = life
         self._deaths: dict[str, int] = {}
         self._careful = False
         with suppress(OSError, ValueError, KeyError, TypeError):
             seen = json.loads(self._path.read_text())
-            self._deaths = {str(number): int(count) for number, count in seen["deaths"].items()}
-            self._careful = True
-            if seen["at"] is not None:
-                self._deaths[str(seen["at"])] = self._deaths.get(str(seen["at"]), 0) + 1
+            if seen["life"] == life:
+                self._deaths = {str(number): int(count) for number, count in seen["deaths"].items()}
+                self._careful = True
+                if seen["at"] is not None:
+                    self._deaths[str(seen["at"])] = self._deaths.get(str(seen["at"]), 0) + 1
         self._note(None)
 
     def begin(self, number: int) -> int:
@@ -217,7 +221,7 @@ class _Tries:
         # Not flushed: what is lost in a power cut is a count. Replaced as a whole, so that it is never half a file.
         temporary = self._path.with_name(f".samlet-{self._path.stem}-{os.getpid()}.tmp")
         try:
-            temporary.write_text(json.dumps({"at": number, "deaths": self._deaths}))
+            temporary.write_text(json.dumps({"life": self._life, "at": number, "deaths": self._deaths}))
             os.replace(temporary, self._path)
         except OSError as error:
             raise not_written(self._path, error) from error
