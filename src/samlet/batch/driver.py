@@ -102,6 +102,8 @@ def run(  # noqa: PLR0913  what a batch is, each with its own keyword
         # Closed whatever happens here: workers must not outlive a ledger that cannot be written.
         with closing(who.reports(job, ledger.pending())) as reports:
             worked_on = _work(ledger, number, reports, progress)
+        if worked_on:
+            sink.sweep(folder, chosen.formats)  # what workers left that died while this driver lived
         _finish(ledger, folder, chosen)
         return Summary(ledger.counts(), worked_on, planned, lost)
 

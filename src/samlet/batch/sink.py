@@ -56,6 +56,17 @@ def prepare(folder: Path, formats: Iterable[str]) -> None:
             (folder / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise not_written(folder / name, error) from error
+    sweep(folder, formats)
+
+
+def sweep(folder: Path, formats: Iterable[str]) -> None:
+    """Remove what killed workers left half-written; no worker may be at work.
+
+    Args:
+        folder: The output folder.
+        formats: What is written.
+    """
+    inner = {FOLDERS.get(name, "labels") for name in formats} | {"tries"}
     for place in (folder, *(folder / name for name in inner)):
         _sweep(place, deep=place.name == "labels")
 

@@ -78,8 +78,8 @@ def _run(words: list[str]) -> int:
         return _finish(0)
     if args.command is None:
         raise InputError(
-            "expected a command (segment, everything, text, serve, batch, models, fetch, convert, export, quantize, "
-            "evaluate, distill), got none; see samlet --help"
+            "expected a command (segment, everything, text, serve, batch, multiview, sequence, models, fetch, convert, "
+            "export, quantize, evaluate, distill), got none; see samlet --help"
         )
     return _finish(int(args.run(args) or 0))
 
@@ -118,8 +118,10 @@ def _parser() -> argparse.ArgumentParser:
         export,
         fetch,
         models,
+        multiview,
         quantize,
         segment,
+        sequence,
         serve,
         text,
     )
@@ -141,6 +143,8 @@ def _parser() -> argparse.ArgumentParser:
         text,
         serve,
         batch,
+        multiview,
+        sequence,
         models,
         fetch,
         convert,
