@@ -578,6 +578,7 @@ def test_a_report_twice_counts_once(place: Path) -> None:
         ({"formats": ("png",)}, "expected formats"),
         ({"by": "magic"}, "expected by of"),
         ({"grid": "32 x 32"}, "expected a grid"),
+        ({"shape": "round"}, "expected a shape"),
         ({"at_most": 0}, "at_most from 1"),
         ({"min_score": float("nan")}, "min_score"),
     ],

@@ -101,6 +101,28 @@ def engine_of(*words: str) -> Any:
     return batch._engine(parser.parse_args(["batch", "--output", "out", *words]))
 
 
+def test_every_option_of_the_model_is_in_the_recipe() -> None:
+    parser = argparse.ArgumentParser()
+    batch.add_parser(parser.add_subparsers())
+    words = [
+        "--model",
+        "m",
+        "--decoder",
+        "d",
+        "--backend",
+        "openvino",
+        "--shape",
+        "fit",
+        "--by",
+        "grid",
+        "--grid",
+        "8x8",
+    ]
+    made = batch._recipe(parser.parse_args(["batch", "x", "--output", "out", *words]))
+    assert (made.model, made.decoder, made.backend, made.shape) == ("m", "d", "openvino", "fit")
+    assert (made.by, made.grid) == ("grid", "8x8")
+
+
 def test_engines() -> None:
     local = engine_of("--workers", "3")
     assert isinstance(local, Local) and local.workers == 3

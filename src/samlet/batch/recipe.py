@@ -16,6 +16,7 @@ WAYS = ("auto", "objects", "grid", "hierarchical", "regions")
 """How everything is found, as `Model.everything` names it."""
 
 _ZOOMS = ("off", "auto")
+_SHAPES = ("auto", "padded", "fit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class Recipe:
         decoder: File with SAM's prompt encoder and mask decoder, for an encoder that comes without.
         backend: The runtime: "onnx", or what `samlet.backends` names; "fake" draws shapes without a network, for
             trials of everything around the model.
-        shape: The canvas, as in `samlet.load`.
+        shape: "padded" for SAM's padded square, "fit" for no more than the picture fills, "auto" for what the model
+            was trained with.
         prompted: Whether each picture's own prompts are answered; otherwise everything in it is found.
         by: How everything is found.
         grid: Clicks of "grid" and "hierarchical", such as "32x32".
@@ -70,6 +72,10 @@ class Recipe:
             raise InputError(
                 f"expected by of {', '.join(WAYS)} and zoom of {', '.join(_ZOOMS)}, got {self.by!r:.40} and "
                 f"{self.zoom!r:.40}; name one of them"
+            )
+        if self.shape not in _SHAPES:
+            raise InputError(
+                f"expected a shape of {', '.join(_SHAPES)}, got {self.shape!r:.40}; name one of them"
             )
         if self.grid is not None and not re.fullmatch(r"\d{1,4}(x\d{1,4})?", self.grid):
             raise InputError(f"expected a grid such as 32x32, got {self.grid!r:.40}; correct it")
