@@ -64,7 +64,7 @@ def rows(weights, args):
             except SamletError as error:
                 print(f"left out: {name}: {error}")
                 continue
-            yield name, shape, model.session._graphs[0].run
+            yield name, shape, model.session._encoder.run
 
 
 def main():

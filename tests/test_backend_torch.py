@@ -58,7 +58,7 @@ def test_tiny_vit_stays_finite_and_close_in_bfloat16(tmp_path, photos):
 
 def test_what_leaves_the_range_is_said(monkeypatch):
     model = samlet.load(backend="torch:bf16")
-    graph = model.session._graphs[0]
+    graph = model.session._encoder
     monkeypatch.setattr(graph, "_module", lambda image: image * float("inf"))
     with pytest.raises(BackendError, match=r"left the range of torch\.bfloat16; use bf16 or f32"):
         graph.run({"image": np.ones((1, 3, 32, 32), np.float32)})
@@ -68,7 +68,7 @@ def test_many_pictures_at_once(plain, photos, monkeypatch):
     """Pictures of one size share a call; answers are those of single calls, in order."""
     pictures = [photos[0], photos[1], photos[0], photos[2], photos[0]]
     wanted = {photo: plain.embed(photo).arrays["image_embeddings"] for photo in photos}
-    graph = plain.session._graphs[0]
+    graph = plain.session._encoder
     sizes = []
     run = type(graph).run
 

@@ -220,7 +220,7 @@ def test_the_modes_agree_on_a_photograph(sample):
 
     session = samlet.load(threads=1).session
     view = session.embed(Image.load(sample("coffee")))
-    decode, answers = session.segment, {}
+    decode, answers = session.passing, {}
 
     def remembered(
         embedding, prompt, **options
@@ -230,7 +230,7 @@ def test_the_modes_agree_on_a_photograph(sample):
             answers[key] = decode(embedding, prompt, **options)
         return answers[key]
 
-    session.segment = remembered
+    session.passing = remembered
     grid = Grid(8, pred_iou_thresh=0.2, stability_score_thresh=0.5)
     fast, exact = (everything(session, view, grid, mode=mode) for mode in ("fast", "exact"))
     assert 1 < len(answers) <= 8

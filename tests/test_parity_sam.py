@@ -14,7 +14,7 @@ if importlib.util.find_spec("torch") is None or importlib.util.find_spec("segmen
 
 import torch
 
-from samlet.nets.mask_decoder import SamDecoder
+from samlet.nets.mask_decoder import SamDecoder, SamDecoderImage, SamDecoderPrompts
 from tests import torchvision_stub
 from tests.parity_table import record
 
@@ -94,3 +94,32 @@ def test_decoder_equals_the_original(pair, case):
     record({"part": "Decoder: logits and scores", "name": case, "logits": logits, "scores": scores})
     assert logits <= 1e-4
     assert scores <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("tokens", "rows", "passing"),
+    [([0], 64, 3), ([1, 2, 3], 64, 3), ([1, 2, 3], 36, 3), ([1, 2, 3], 36, 1), ([1, 2, 3], 36, 0)],
+    ids=["one mask", "three masks", "some rows", "one prompt that passes", "none that passes"],
+)
+@torch.no_grad()
+def test_the_two_halves_equal_the_whole(pair, tokens, rows, passing):
+    """Split after the image, with only the masks, rows and prompts that are asked for."""
+    whole = pair[2]
+    halves = SamDecoderImage().eval(), SamDecoderPrompts().eval()
+    for half in halves:
+        half.load_state_dict(whole.state_dict())
+    torch.manual_seed(1)
+    embedding, (coords, marks) = torch.randn(1, 256, 64, 64), points(3, 1, -1)
+    hint, has = torch.zeros(1, 1, 256, 256), torch.zeros(1)
+    iou, masks = whole(embedding, coords, marks, hint.expand(3, -1, -1, -1), has.expand(3))
+    best = iou[:, tokens].amax(1)
+    ranked = torch.cat([best.sort(descending=True)[0], torch.tensor([-torch.inf])])
+    floor = best.max() + 1 if passing == 0 else (ranked[passing - 1] + ranked[passing]) / 2
+    scores, drawn = halves[1](
+        *halves[0](embedding, hint, has), coords, marks,
+        torch.tensor(tokens), torch.arange(rows), floor.reshape(1),
+    )  # fmt: skip
+    wanted = masks[best > floor][:, tokens, : 4 * rows]
+    assert drawn.shape == wanted.shape == (passing, len(tokens), 4 * rows, 256)
+    assert (scores - iou[:, tokens]).abs().max() <= 1e-4 * iou.std()
+    assert not passing or (drawn - wanted).abs().max() <= 1e-4 * masks.std()

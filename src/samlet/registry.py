@@ -125,7 +125,8 @@ def read_weights(card: Card, graphs: "Sequence[GraphFile]") -> "dict[str, NDArra
             )
         weights.update(arrays)
     expected = {name: shape for graph in graphs for name, shape in graph.checkpoint.items()}
-    unused = frozenset().union(*(graph.unused for graph in graphs))
+    needed = {name for graph in graphs for name in graph.checkpoint.keys() - graph.unused}
+    unused = frozenset(expected.keys() - needed)  # what one half of a decoder leaves to the other is needed
     checkpoint.check_keys(weights, expected, optional=unused, origin=", ".join(map(_origin, card.files)))
     return weights
 

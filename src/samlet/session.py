@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from samlet import packed
 from samlet.backends.base import Array, Backend, Graph, GraphFile
 from samlet.card import Card
+from samlet.decoding import HALVES, Decoder, Drawn, HalvedDecoder, Wanted, WholeDecoder
 from samlet.embedding import Embedding
 from samlet.errors import CheckpointError, InputError
 from samlet.families import family
-from samlet.families.base import Feeds, Outputs, Proposing, Selecting
+from samlet.families.base import Family, Feeds, Outputs, Proposing, Selecting
 from samlet.geometry import Frame, nms
 from samlet.image import Image
 from samlet.masks import Masks
@@ -22,6 +23,8 @@ from samlet.prompt import PADDING, Prompt
 _TOKENS_AT_ONCE = 32_768
 """Image tokens times prompts decoded at a time, of which the runtime's memory is a multiple: 32 prompts for nano, 8 for
 SAM's square. More is hardly faster: MobileSAM's decoder took 59 ms of CPU a prompt at 16, 61 at 8, and 440 MB more."""
+_HALVES = ("decoder_image", "decoder_prompts")
+"""Roles of a decoder's halves, see `samlet.decoding.HALVES`."""
 _CANDIDATES = 2000  # best boxes that suppression looks at: what is behind them is not an object
 
 
@@ -66,7 +69,8 @@ class Session:
         roles = self._family.ROLES
         more = tuple(role for role in getattr(self._family, "OPTIONAL_ROLES", ()) if role in card.graphs)
         opened = _open(card, roles + more, backend, threads)
-        self._graphs, self._extra = opened[: len(roles)], dict(zip(more, opened[len(roles) :], strict=True))
+        self._encoder, self._extra = opened[roles[0]], {role: opened[role] for role in more}
+        self._decoder = _decoder(self._family, card, opened)
 
     def embed(self, image: Image) -> Embedding:
         """Do the expensive half of the work, once for a picture.
@@ -99,7 +103,7 @@ class Session:
         """
         if at_once < 1:
             raise InputError(f"expected at_once of at least 1, got {at_once}; pass a positive number")
-        if at_once == 1 or not getattr(self._graphs[0], "any_batch", False):
+        if at_once == 1 or not getattr(self._encoder, "any_batch", False):
             return [self.embed(image) for image in images]
         found: dict[int, Embedding] = {}
         waiting: dict[tuple[int, ...], list[tuple[int, Feeds, Frame]]] = {}
@@ -115,7 +119,7 @@ class Session:
 
     def _encode_group(self, group: Sequence[tuple[int, Feeds, Frame]]) -> dict[int, Embedding]:
         names = group[0][1].keys()
-        outputs = self._graphs[0].run(
+        outputs = self._encoder.run(
             {name: np.concatenate([feeds[name] for _, feeds, _ in group]) for name in names}
         )
         return {
@@ -133,7 +137,7 @@ class Session:
         Raises:
             BackendError: The feeds do not fit the network, or the runtime failed.
         """
-        return self._embedding(self._graphs[0].run(feeds), frame)
+        return self._embedding(self._encoder.run(feeds), frame)
 
     def _embedding(self, outputs: Outputs, frame: Frame) -> Embedding:
         arrays = self._family.embedding_arrays(outputs, self.card)
@@ -187,22 +191,39 @@ class Session:
             BackendError: The runtime failed.
         """
         embedding.check(self.card)
-        if len(self._graphs) == 1:
+        if self._decoder is None:
             return cast(Selecting, self._family).answer(embedding, prompt, self.card, multimask=multimask)
-        parts = [
-            (chosen, self._decode(embedding, _take(prompt, chosen, length), multimask=multimask))
-            for chosen, length in _chunks(
-                prompt, self._chunk or self.at_once(embedding), cut=padding == "cut"
+        drawn = self._draw(self._decoder, embedding, prompt, Wanted(multimask), cut=padding == "cut")
+        one = slice(None) if multimask else 0
+        return Masks(logits=drawn.logits[:, one], scores=drawn.scores[:, one], frame=embedding.frame)
+
+    def passing(
+        self, embedding: Embedding, prompt: Prompt, *, floor: float, height: int | None = None
+    ) -> Drawn:
+        """Decode N prompts with three candidates each, and give those of which one is good enough.
+
+        A model whose decoder comes in two halves draws no masks for the others, nor for rows that nobody needs.
+
+        Args:
+            embedding: What `embed` gave, or `Embedding.load`.
+            prompt: N prompts in pixels of the embedded picture, without a hint.
+            floor: Prompts none of whose scores is above it are left out.
+            height: How many rows of the logits are needed, from the top; more may come. None wants all.
+
+        Returns:
+            Numbers of the prompts, their logits (S, 3, h, w) and scores (S, 3).
+
+        Raises:
+            InputError: The model does not answer prompts with logits.
+            EmbeddingError: Another model made the embedding.
+            BackendError: The runtime failed.
+        """
+        embedding.check(self.card)
+        if self._decoder is None:
+            raise InputError(
+                f"expected a model that answers prompts with logits, got {self.card.name}; use `segment`"
             )
-        ]
-        if len(parts) == 1:  # in order as it is: spare the copy
-            return parts[0][1]
-        order = np.argsort(np.concatenate([chosen for chosen, _ in parts]))
-        return Masks(
-            logits=np.concatenate([masks.logits for _, masks in parts])[order],
-            scores=np.concatenate([masks.scores for _, masks in parts])[order],
-            frame=embedding.frame,
-        )
+        return self._draw(self._decoder, embedding, prompt, Wanted(True, floor, height), cut=True)
 
     def objects(
         self, embedding: Embedding, *, at_most: int = 320, iou: float = 0.7, floor: float = 0.0
@@ -241,29 +262,54 @@ class Session:
         kept = best[nms(boxes[best], scores[best], iou)[:at_most]]
         return boxes[kept], scores[kept]
 
-    def _decode(self, embedding: Embedding, prompt: Prompt, *, multimask: bool) -> Masks:
-        feeds = self._family.decode_feed(embedding, prompt, self.card)
-        return self._family.masks(self._graphs[1].run(feeds), embedding.frame, multimask=multimask)
+    def _draw(
+        self, decoder: Decoder, embedding: Embedding, prompt: Prompt, wanted: Wanted, *, cut: bool
+    ) -> Drawn:
+        """Decode prompts of any lengths, a few at a time, and give them in order."""
+        parts: list[Drawn] = []
+        for chosen, length in _chunks(prompt, self._chunk or self.at_once(embedding), cut=cut):
+            some = _take(prompt, chosen, length)
+            drawn = decoder.draw(embedding, some, wanted)
+            parts.append(drawn._replace(prompts=chosen[drawn.prompts]))
+        if len(parts) == 1:  # in order as it is: spare the copy
+            return parts[0]
+        prompts, logits, scores = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        order = np.argsort(prompts)
+        return Drawn(prompts[order], logits[order], scores[order])
 
 
-def _open(card: Card, roles: tuple[str, ...], backend: Backend, threads: int | None) -> tuple[Graph, ...]:
-    """Open the graphs of a family's roles; the weights are read once for all."""
+def _decoder(family: Family, card: Card, opened: Mapping[str, Graph]) -> Decoder | None:
+    """Put the decoder together from the graphs opened; None for a family that only selects."""
+    if "decoder" in opened:
+        return WholeDecoder(family, card, opened["decoder"])
+    if _HALVES[0] in opened:
+        return HalvedDecoder(card, *(opened[role] for role in _HALVES))
+    return None
+
+
+def _open(card: Card, roles: tuple[str, ...], backend: Backend, threads: int | None) -> dict[str, Graph]:
+    """Open the graphs of a family's roles, a decoder's two halves in its place; the weights are read once for all."""
     lacking = [role for role in roles if role not in card.graphs]
     if lacking:
         raise CheckpointError(
             f"expected graphs for {', '.join(roles)} in the card of {card.name}, but it lacks "
             f"{', '.join(lacking)}; correct the card"
         )
+    names = {role: card.graphs[role] for role in roles}
     weights: Mapping[str, Array] = {}
     if not backend.needs_files:
-        files = [GraphFile(card.graphs[role].removesuffix(".onnx"), b"", (), (), {}, 0) for role in roles]
+        files = [GraphFile(name.removesuffix(".onnx"), b"", (), (), {}, 0) for name in names.values()]
     else:
+        halves = HALVES.get(names.get("decoder", "")) if card.family == "sam" else None
+        if halves is not None:
+            del names["decoder"]
+            names.update(zip(_HALVES, halves, strict=True))
         takes = getattr(backend, "takes_packed", None)
-        files, weights = packed.bound(card, [packed.read_graph(card.graphs[role]) for role in roles], takes)
-    return tuple(
-        backend.open(role, file, weights=weights, threads=threads)
-        for role, file in zip(roles, files, strict=True)
-    )
+        files, weights = packed.bound(card, [packed.read_graph(name) for name in names.values()], takes)
+    return {
+        role: backend.open(role, file, weights=weights, threads=threads)
+        for role, file in zip(names, files, strict=True)
+    }
 
 
 def _chunks(prompt: Prompt, size: int, *, cut: bool) -> Iterator[tuple[NDArray[np.int64], int]]:

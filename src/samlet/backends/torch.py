@@ -33,6 +33,7 @@ class Builder:
         most: Longest side of the picture, in pixels.
         arguments: Keywords for the constructor.
         prompts: Whether a network that takes an embedding takes prompts too, as a mask decoder does.
+        part: "image" or "prompts" for a half of a decoder, which reads some of the network's weights.
     """
 
     module: str
@@ -42,6 +43,7 @@ class Builder:
     most: int = 2048
     arguments: Mapping[str, Any] = field(default_factory=dict)
     prompts: bool = True
+    part: Literal["", "image", "prompts"] = ""
 
     def build(self) -> "nn.Module":
         """Make the network with weights that are not yet those of any file."""
@@ -52,6 +54,7 @@ class Builder:
 
 _EMBEDDING = ("image_embeddings",)
 _MASKS = ("iou_predictions", "low_res_masks")
+_SHARED = ("image", "positions", "keys", "values", "queries")
 
 
 def _encoder(module: str, size: str, multiple: int) -> Builder:
@@ -76,6 +79,8 @@ builders: dict[str, Builder] = {
     "nano_decoder": Builder("nano:NanoDecoder", "decoder.", _MASKS, 0),
     "nano_objects": Builder("objects:ObjectHead", "objects.", ("boxes", "scores"), 0, prompts=False),
     "sam_decoder": Builder("mask_decoder:SamDecoder", "", _MASKS, 0),
+    "sam_decoder_image": Builder("mask_decoder:SamDecoderImage", "", _SHARED, 0, part="image"),
+    "sam_decoder_prompts": Builder("mask_decoder:SamDecoderPrompts", "", _MASKS, 0, part="prompts"),
     "tiny_vit_5m_encoder": _encoder("tiny_vit:TinyViT", "5m", 16),
     "tiny_vit_11m_encoder": _encoder("tiny_vit:TinyViT", "11m", 16),
     "tiny_vit_21m_encoder": _encoder("tiny_vit:TinyViT", "21m", 16),

@@ -16,6 +16,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from samlet.decoding import Drawn
 from samlet.embedding import Embedding
 from samlet.errors import InputError
 from samlet.everything import COARSE, Grid, GridEngine, Objects, objects
@@ -115,6 +116,12 @@ class Stopwatch:
         self.asked += len(prompt)
         with self.running("decoder"):
             return self._session.segment(embedding, prompt, **options)
+
+    def passing(self, embedding: Embedding, prompt: Prompt, **options: Any) -> Drawn:
+        """Answer prompts with scores first; see `Session.passing`."""
+        self.asked += len(prompt)
+        with self.running("decoder"):
+            return self._session.passing(embedding, prompt, **options)
 
     def read(self) -> Timing:
         """Give the time since this was made, by step."""

@@ -1,5 +1,6 @@
 """From the clicks on one crop to candidates: scores first, and only what passes is looked at any further."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -107,21 +108,26 @@ class Finder:
             Those of the 3 N masks that pass the floors.
         """
         prompt = Prompt(points=points[:, None, :], labels=np.full((len(points), 1), FOREGROUND, np.int64))
-        masks = self._session.segment(self._embedding, prompt, multimask=True)
-        scores = masks.scores.ravel()
-        rows = np.flatnonzero(above(scores, self._search.score_floor))
+        height, width = self._enlarger.needed_hw
+        floor = self._search.score_floor
+        drawn = self._session.passing(
+            self._embedding, prompt, floor=floor if floor > 0 else -math.inf, height=height
+        )
+        candidates = drawn.scores.shape[1]
+        clicks = np.repeat(drawn.prompts, candidates)
+        scores = drawn.scores.ravel()
+        rows = np.flatnonzero(above(scores, floor))
         if not len(rows):
             return nothing()
-        height, width = self._enlarger.needed_hw
-        logits = masks.logits.reshape(len(scores), *masks.logits.shape[-2:])[rows, :height, :width]
-        del masks  # the survivors are copied; let the rest go before more is made
+        logits = drawn.logits.reshape(len(scores), *drawn.logits.shape[-2:])[rows, :height, :width]
+        del drawn  # the survivors are copied; let the rest go before more is made
         look = self._look_exactly if self._search.mode == "exact" else self._look_fast
         chosen, stability, boxes, shapes = look(logits)
         rows = rows[chosen]
         return Candidates(
             scores=scores[rows],
             stability=stability,
-            points=points[rows // (len(scores) // len(points))] + np.array(self._crop.box[:2], np.float64),
+            points=points[clicks[rows]] + np.array(self._crop.box[:2], np.float64),
             boxes=boxes,
             crops=np.full(len(rows), self._crop.number, np.int64),
             shapes=tuple(shapes),

@@ -41,6 +41,7 @@ class GraphSpec:
     network: Builder
     inputs: dict[str, tuple[int, ...]]
     axes: dict[str, dict[int, Any]]
+    whole_numbers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,43 @@ def _decoder_spec(network: Builder) -> GraphSpec:
     return GraphSpec(network, inputs, axes)
 
 
+def _half_decoder_spec(network: Builder) -> GraphSpec:
+    """What depends on the image alone, or the prompts on what that gave."""
+    height, width = Dim("h", min=1, max=256), Dim("w", min=1, max=256)
+    if network.part == "image":
+        inputs: dict[str, tuple[int, ...]] = {
+            "image_embeddings": (1, 256, 10, 14), "mask_input": (1, 1, 40, 56), "has_mask_input": (1,),
+        }  # fmt: skip
+        axes = {
+            "image_embeddings": {2: height, 3: width},
+            "mask_input": {2: 4 * height, 3: 4 * width},
+        }
+        return GraphSpec(network, inputs, axes)
+    prompts, points = Dim("prompts", min=1, max=4096), Dim("points", min=1, max=2048)
+    cells, tokens, rows = (
+        Dim("cells", min=1, max=65536),
+        Dim("tokens", min=1, max=4),
+        Dim("rows", min=1, max=256),
+    )
+    inputs = {
+        "image": (1, 10, 14, 256), "positions": (1, 10, 14, 256),
+        "keys": (8, 16, 140), "values": (8, 140, 16), "queries": (8, 16, 140),
+        "point_coords": (3, 4, 2), "point_labels": (3, 4), "tokens": (2,), "rows": (6,), "score_floor": (1,),
+    }  # fmt: skip
+    axes = {
+        "image": {1: height, 2: width},
+        "positions": {1: height, 2: width},
+        "keys": {2: cells},
+        "values": {1: cells},
+        "queries": {2: cells},
+        "point_coords": {0: prompts, 1: points},
+        "point_labels": {0: prompts, 1: points},
+        "tokens": {0: tokens},
+        "rows": {0: rows},
+    }
+    return GraphSpec(network, inputs, axes, whole_numbers=("tokens", "rows"))
+
+
 def _embedding_spec(network: Builder) -> GraphSpec:
     """An embedding in and nothing else; its grid is even in both directions, and as a multiple of 4 exact."""
     height, width = Dim("h", min=1, max=64), Dim("w", min=1, max=64)
@@ -90,6 +128,8 @@ def spec_of(network: Builder) -> GraphSpec:
     """Say how the graph of a network is exported."""
     if network.multiple:
         return _image_spec(network)
+    if network.part:
+        return _half_decoder_spec(network)
     return _decoder_spec(network) if network.prompts else _embedding_spec(network)
 
 
@@ -104,7 +144,10 @@ def build(stem: str, spec: GraphSpec) -> Exported:
         }
         for name, recipe in deploy_(module).items()
     }
-    arguments = {name: torch.zeros(shape) for name, shape in spec.inputs.items()}
+    arguments = {
+        name: torch.zeros(shape, dtype=torch.int64 if name in spec.whole_numbers else torch.float32)
+        for name, shape in spec.inputs.items()
+    }
     axes = {name: spec.axes.get(name) for name in spec.inputs}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.onnx"
@@ -121,13 +164,16 @@ def build(stem: str, spec: GraphSpec) -> Exported:
         for tensor in model.graph.initializer:
             if tensor.name not in module.state_dict() and uses_external_data(tensor):
                 load_external_data_for_tensor(tensor, folder)
-    strip(model, set(module.state_dict()), prefix)
+    strip(model, set(module.state_dict()), prefix, partial=bool(spec.network.part))
     place(model, stem)
     return Exported(model, checkpoint, recipes)
 
 
-def strip(model: onnx.ModelProto, parameters: set[str], prefix: str) -> None:
-    """Turn the named initializers into external ones without bytes and drop everything that is not structure."""
+def strip(model: onnx.ModelProto, parameters: set[str], prefix: str, *, partial: bool = False) -> None:
+    """Turn the named initializers into external ones without bytes and drop everything that is not structure.
+
+    Each parameter must be among them, unless the graph is `partial`.
+    """
     graph = model.graph
     renamed = {}
     for tensor in graph.initializer:
@@ -139,7 +185,7 @@ def strip(model: onnx.ModelProto, parameters: set[str], prefix: str) -> None:
             tensor.data_location = onnx.TensorProto.EXTERNAL
             del tensor.external_data[:]
     missing = {name for name in parameters - set(renamed) if not name.endswith(CANCELLED)}
-    if missing:
+    if missing and not partial:
         raise RuntimeError(f"the exporter renamed or folded these parameters: {sorted(missing)}")
     for node in graph.node:
         node.doc_string = ""

@@ -63,21 +63,26 @@ class MLP(nn.Module):
         return out
 
 
-def upscale_2x(x: Tensor, conv: nn.ConvTranspose2d) -> Tensor:
-    """A stride-2, kernel-2 transposed convolution on NHWC as one matrix product and a shuffle.
+def sub_pixels(x: Tensor, conv: nn.ConvTranspose2d) -> Tensor:
+    """A stride-2, kernel-2 transposed convolution on NHWC as one matrix product, its four outputs side by side.
 
     Exact: with stride equal to the kernel no outputs overlap. Keeps SAM's (in, out, 2, 2) weight layout.
 
     Args:
-        x: (B, H, W, C_in).
+        x: (..., C_in).
         conv: Holds the parameters: weight (C_in, C_out, 2, 2) and bias (C_out,).
 
     Returns:
-        (B, 2H, 2W, C_out).
+        (..., 2, 2, C_out): rows, then columns of the sub-pixels.
     """
-    b, h, w, c_in = x.shape
-    c_out = conv.out_channels
-    weight = conv.weight.permute(2, 3, 1, 0).reshape(4 * c_out, c_in)
-    y = F.linear(x, weight, None if conv.bias is None else conv.bias.repeat(4))  # (B, H, W, 2 * 2 * C_out)
-    y = y.reshape(b, h, w, 2, 2, c_out).permute(0, 1, 3, 2, 4, 5)
-    return y.reshape(b, 2 * h, 2 * w, c_out)
+    weight = conv.weight.permute(0, 2, 3, 1).reshape(conv.in_channels, -1)
+    rows, bias = x.reshape(-1, conv.in_channels), conv.bias
+    # As a product of two axes a runtime does it together with the bias.
+    y = rows @ weight if bias is None else torch.addmm(bias.repeat(4), rows, weight)
+    return y.reshape(*x.shape[:-1], 2, 2, conv.out_channels)
+
+
+def upscale_2x(x: Tensor, conv: nn.ConvTranspose2d) -> Tensor:
+    """`sub_pixels` with the sub-pixels in their places: (B, H, W, C_in) -> (B, 2H, 2W, C_out)."""
+    b, h, w, _ = x.shape
+    return sub_pixels(x, conv).transpose(2, 3).reshape(b, 2 * h, 2 * w, conv.out_channels)

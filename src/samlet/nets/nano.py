@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from samlet.nets.efficientnet_lite import FEATURE_CHANNELS, EfficientNetLite0
-from samlet.nets.layers import MLP, LayerNorm2d, upscale_2x
+from samlet.nets.layers import MLP, LayerNorm2d, sub_pixels, upscale_2x
 from samlet.nets.prompt_encoder import PointEmbedding
 from samlet.nets.two_way import TwoWayTransformer
 
@@ -29,10 +29,13 @@ def pack(tokens: Tensor, detail8: Tensor, detail4: Tensor) -> Tensor:
 
 
 def unpack(embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The inverse of `pack`."""
-    deep = F.pixel_unshuffle(embeddings, 2)
-    tokens, eight, four = deep.split([TOKEN_DIM, 4 * DETAIL8, 16 * DETAIL4], dim=1)
-    return tokens, F.pixel_shuffle(eight, 2), F.pixel_shuffle(four, 4)
+    """The inverse of `pack`, by one move a scale: where an unshuffle meets a shuffle, half of both is left."""
+    b, _, height, width = embeddings.shape
+    h, w = height // 2, width // 2
+    tokens, eight, four = embeddings.split([TOKEN_DIM // 4, DETAIL8, 4 * DETAIL4], dim=1)
+    tokens = tokens.reshape(b, TOKEN_DIM // 4, h, 2, w, 2).permute(0, 1, 3, 5, 2, 4)
+    four = four.reshape(b, DETAIL4, 4, h, 2, w, 2).permute(0, 1, 3, 2, 5, 4, 6)
+    return tokens.reshape(b, TOKEN_DIM, h, w), eight, four.reshape(b, DETAIL4, 4 * h, 4 * w)
 
 
 class Neck(nn.Module):
@@ -121,6 +124,17 @@ def draw_prompt(coords: Tensor, labels: Tensor, hw: tuple[int, int], side: Tenso
     return torch.stack([box, foreground.clamp(max=1.5), background.clamp(max=1.5)], dim=1)
 
 
+def _side_by_side(x: Tensor) -> Tensor:
+    """(B, C, 2H, 2W) -> (B, H, W, 2, 2, C)."""
+    b, c, h, w = x.shape
+    return x.reshape(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 3, 5, 1)
+
+
+def _as_linear(conv: nn.Conv2d) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of a 1x1 convolution, for a linear layer over the last axis."""
+    return conv.weight.flatten(1), conv.bias
+
+
 class NanoDecoder(nn.Module):
     """Prompts on a packed embedding -> four masks and scores, under SAM's names and shapes."""
 
@@ -181,15 +195,22 @@ class NanoDecoder(nn.Module):
         prompt = torch.cat([own.unsqueeze(0).expand(b, -1, -1), sparse], dim=1)
         mute = F.pad((labels == -1).to(sparse.dtype) * -1e4, (own.shape[0], 0))  # (B, 5 + N)
         pe = self.points.pe_layer.grid(h, w, torch.sym_max(h, w))
-        prompt, image = self.transformer(image, pe, prompt, mute)
-        y = upscale_2x(image.reshape(b, h, w, -1), self.up8).permute(0, 3, 1, 2)
-        y = F.relu(self.norm8(y + detail8 + self.hint8_out(hint8)))
+        asked = torch.arange(own.shape[0], device=own.device)
+        prompt, image = self.transformer(image, pe, prompt, mute, wanted=asked)
+        y = upscale_2x(image.reshape(b, h, w, -1), self.up8)  # (B, 2h, 2w, 64)
+        y = y + detail8.permute(0, 2, 3, 1) + F.linear(hint8.permute(0, 2, 3, 1), *_as_linear(self.hint8_out))
+        y = F.relu(
+            F.layer_norm(y, self.norm8.weight.shape, self.norm8.weight, self.norm8.bias, self.norm8.eps)
+        )
+        y = y.permute(0, 3, 1, 2)
         y = y + F.relu(self.refine8(y))
-        y = upscale_2x(y.permute(0, 2, 3, 1), self.up4)  # (B, 4h, 4w, 32)
-        # Not `detail4 + hint`: OpenVINO adds a convolution's result into its other operand, here of one picture only.
-        y = F.relu(y + detail4.permute(0, 2, 3, 1) + self.hint4_out(hint4).permute(0, 2, 3, 1))
+        # From here on the four sub-pixels of a cell stay side by side until only the masks are left. Details and hints
+        # are added apart: OpenVINO adds a product into its other operand, which for details is one picture's alone.
+        y = sub_pixels(y.permute(0, 2, 3, 1), self.up4) + _side_by_side(detail4)
+        y = F.relu(y + F.linear(_side_by_side(hint4), *_as_linear(self.hint4_out)))  # (B, 2h, 2w, 2, 2, 32)
         hyper = torch.stack([mlp(prompt[:, 1 + i]) for i, mlp in enumerate(self.hyper)], dim=1)  # (B, 4, 32)
-        masks = (hyper @ y.flatten(1, 2).transpose(1, 2)).reshape(b, 4, 4 * h, 4 * w)
+        masks = (hyper @ y.flatten(1, 4).transpose(1, 2)).reshape(b, 4, 2 * h, 2 * w, 2, 2)
+        masks = masks.transpose(3, 4).reshape(b, 4, 4 * h, 4 * w)
         return self.iou_head(prompt[:, 0]), masks
 
     def forward(

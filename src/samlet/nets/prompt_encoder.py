@@ -27,12 +27,14 @@ class PositionEmbedding(nn.Module):
 
     def grid(self, height: int, width: int, side: int) -> Tensor:
         """Embedding of cell centres of a `height` x `width` grid, in units of `side` cells: (1, H*W, dim)."""
-        device = self.positional_encoding_gaussian_matrix.device
-        y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) / side
-        x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) / side
-        xy = torch.stack([x[None, :].expand(height, width), y[:, None].expand(height, width)], dim=-1)
-        out: Tensor = self(xy.reshape(1, height * width, 2))
-        return out
+        gx, gy = self.positional_encoding_gaussian_matrix
+        y = (torch.arange(height, device=gx.device, dtype=torch.float32) + 0.5) / side
+        x = (torch.arange(width, device=gx.device, dtype=torch.float32) + 0.5) / side
+        across, down = (2 * math.pi * (2 * x - 1))[:, None] * gx, (2 * math.pi * (2 * y - 1))[:, None] * gy
+        # The sine and cosine of a sum, so that they are taken of H + W angles and not of H W.
+        sin_x, cos_x, sin_y, cos_y = across.sin(), across.cos(), down.sin()[:, None], down.cos()[:, None]
+        out = torch.cat([sin_y * cos_x + cos_y * sin_x, cos_y * cos_x - sin_y * sin_x], dim=-1)
+        return out.reshape(1, height * width, -1)
 
 
 class PointEmbedding(nn.Module):
