@@ -296,7 +296,14 @@ def _paint(canvas: NDArray[np.uint8], cut: _Cut, thickness: float, alpha: float)
     )
     grey = cover * min(1.0, 2 * alpha) * _GREY
     window = canvas[cut.window]
-    touched = levels > 0
+    # Nearly all pixels lie well inside, where the same holds for all; Pillow does that in one pass.
+    inside = levels == 255
+    if inside.any():
+        blend = keep[255] * ((1 - grey[255]) * np.eye(3) + grey[255] * _LUMA.T)
+        matrix = np.concatenate((blend, add[255][:, None]), axis=1).ravel().tolist()
+        drawn = np.asarray(PillowImage.fromarray(window, "RGB").convert("RGB", tuple(matrix)))
+        np.copyto(window, drawn, where=inside[..., None])
+    touched = (levels > 0) & ~inside
     hit = levels[touched]
     pixels = window[touched].astype(np.float32)
     # Under the fill the photo turns half grey first: a blue fill on an orange thing would cancel to mud
