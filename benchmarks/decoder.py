@@ -3,9 +3,9 @@
     python -m benchmarks.decoder --photo samples/coffee.jpg --prompts 1 4 16 64
     python -m benchmarks.decoder --photo samples/coffee.jpg --cpu        # a busy machine: processor time of one thread
 
-Clicks are random; all ask for three masks, "one mask" for one. The models take turns; figures are milliseconds a prompt,
-medians with the least and the most, and ratios are medians of the rounds' ratios. The reference decodes on its own grid
-only, as samlet does here.
+Clicks are random; all ask for three masks, "one mask" for one. The models take turns; figures are milliseconds a
+prompt, medians with the least and the most, and ratios are medians of the rounds' ratios. The reference decodes on its
+own grid only, as samlet does here.
 """
 
 import argparse

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from samlet.nets.efficientnet_lite import FEATURE_CHANNELS, EfficientNetLite0
-from samlet.nets.layers import MLP, LayerNorm2d, sub_pixels, upscale_2x
+from samlet.nets.layers import MLP, LayerNorm2d, upscale_2x
 from samlet.nets.prompt_encoder import PointEmbedding
 from samlet.nets.two_way import TwoWayTransformer
 
@@ -32,7 +32,9 @@ def unpack(embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The inverse of `pack`, by one move a scale: where an unshuffle meets a shuffle, half of both is left."""
     b, _, height, width = embeddings.shape
     h, w = height // 2, width // 2
-    tokens, eight, four = embeddings.split([TOKEN_DIM // 4, DETAIL8, 4 * DETAIL4], dim=1)
+    first, second = TOKEN_DIM // 4, TOKEN_DIM // 4 + DETAIL8
+    # Slices, not a split, which exports as a sequence.
+    tokens, eight, four = embeddings[:, :first], embeddings[:, first:second], embeddings[:, second:]
     tokens = tokens.reshape(b, TOKEN_DIM // 4, h, 2, w, 2).permute(0, 1, 3, 5, 2, 4)
     four = four.reshape(b, DETAIL4, 4, h, 2, w, 2).permute(0, 1, 3, 2, 5, 4, 6)
     return tokens.reshape(b, TOKEN_DIM, h, w), eight, four.reshape(b, DETAIL4, 4 * h, 4 * w)
@@ -124,12 +126,6 @@ def draw_prompt(coords: Tensor, labels: Tensor, hw: tuple[int, int], side: Tenso
     return torch.stack([box, foreground.clamp(max=1.5), background.clamp(max=1.5)], dim=1)
 
 
-def _side_by_side(x: Tensor) -> Tensor:
-    """(B, C, 2H, 2W) -> (B, H, W, 2, 2, C)."""
-    b, c, h, w = x.shape
-    return x.reshape(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 3, 5, 1)
-
-
 def _as_linear(conv: nn.Conv2d) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of a 1x1 convolution, for a linear layer over the last axis."""
     return conv.weight.flatten(1), conv.bias
@@ -204,13 +200,11 @@ class NanoDecoder(nn.Module):
         )
         y = y.permute(0, 3, 1, 2)
         y = y + F.relu(self.refine8(y))
-        # From here on the four sub-pixels of a cell stay side by side until only the masks are left. Details and hints
-        # are added apart: OpenVINO adds a product into its other operand, which for details is one picture's alone.
-        y = sub_pixels(y.permute(0, 2, 3, 1), self.up4) + _side_by_side(detail4)
-        y = F.relu(y + F.linear(_side_by_side(hint4), *_as_linear(self.hint4_out)))  # (B, 2h, 2w, 2, 2, 32)
+        y = upscale_2x(y.permute(0, 2, 3, 1), self.up4)  # (B, 4h, 4w, 32)
+        # Not `detail4 + hint`: OpenVINO adds a convolution's result into its other operand, here of one picture only.
+        y = F.relu(y + detail4.permute(0, 2, 3, 1) + self.hint4_out(hint4).permute(0, 2, 3, 1))
         hyper = torch.stack([mlp(prompt[:, 1 + i]) for i, mlp in enumerate(self.hyper)], dim=1)  # (B, 4, 32)
-        masks = (hyper @ y.flatten(1, 4).transpose(1, 2)).reshape(b, 4, 2 * h, 2 * w, 2, 2)
-        masks = masks.transpose(3, 4).reshape(b, 4, 4 * h, 4 * w)
+        masks = (hyper @ y.flatten(1, 2).transpose(1, 2)).reshape(b, 4, 4 * h, 4 * w)
         return self.iou_head(prompt[:, 0]), masks
 
     def forward(
