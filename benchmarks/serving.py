@@ -183,7 +183,7 @@ async def _open_loop(
     return statuses, answered, memory
 
 
-async def rate(rounds: int, seconds: float, photo: str) -> None:
+async def rate(rounds: int, seconds: float, photo: str, threads: int) -> None:
     """Clicks a second on one embedded photograph: bare calls from as many threads as there are workers, and served."""
     import threading
     from pathlib import Path
@@ -192,7 +192,7 @@ async def rate(rounds: int, seconds: float, photo: str) -> None:
     from samlet.server.answers import describe
 
     data = Path(photo).read_bytes()
-    model = load("nano")
+    model = load("nano", threads=threads)
     view = model.embed(data)
     height, width = view.frame.image_hw
 
@@ -209,10 +209,10 @@ async def rate(rounds: int, seconds: float, photo: str) -> None:
                 list(describe(masks, "rle", 0.0)) if encode else masks.masks
                 counts[number] += 1
 
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
-        for thread in threads:
+        both = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+        for thread in both:
             thread.start()
-        for thread in threads:
+        for thread in both:
             thread.join()
         return sum(counts) / seconds
 
@@ -235,7 +235,7 @@ async def rate(rounds: int, seconds: float, photo: str) -> None:
         await asyncio.gather(*(user(number) for number in range(4)))
         return count / seconds
 
-    with served("--model", "nano") as server:
+    with served("--model", "nano", "--threads", str(threads)) as server:
         await over_http(server)
         bare(True)
         table = [(bare(False), bare(True), await over_http(server)) for _ in range(rounds)]
@@ -268,6 +268,7 @@ def main() -> None:
     one.add_argument("--rounds", type=int, default=5)
     one.add_argument("--seconds", type=float, default=5)
     one.add_argument("--photo", default="samples/astronaut.jpg")
+    one.add_argument("--threads", type=int, default=1, help="of the runtime, for each of two workers")
     options = vars(parser.parse_args())
     run = {"mixed": mixed, "nominal": nominal, "overload": overload, "rate": rate}[options.pop("command")]
     asyncio.run(run(**options))

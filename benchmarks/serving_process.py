@@ -89,10 +89,11 @@ def main() -> None:
     parser.add_argument("--model", help="a real model; the fake one if left out")
     parser.add_argument("--decode-ms", type=float, default=0.0)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--threads", type=int, help="of the runtime, for one run")
     parser.add_argument("--cache-mib", type=int, default=512)
     args = parser.parse_args()
     settings = Settings(workers=args.workers, cache_bytes=args.cache_mib * 2**20)
-    model = load(args.model) if args.model else fake_model(args.decode_ms)
+    model = load(args.model, threads=args.threads) if args.model else fake_model(args.decode_ms)
     listening = bind("127.0.0.1", 0)
     print(listening.getsockname()[1], flush=True)
     with listening:

@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
     settings = _settings(args)
     listening = serving.bind(args.host, args.port)
     with listening:
-        app = create_app(_models(args), settings, **_readers(args))
+        app = create_app(_models(args, settings.workers), settings, **_readers(args))
         port = listening.getsockname()[1]
         host = f"[{args.host}]" if ":" in args.host else args.host
         print(f"samlet: serving on http://{host}:{port}/  (Ctrl-C stops)", file=sys.stderr, flush=True)
@@ -136,7 +136,7 @@ def _add_models(group: "argparse._ArgumentGroup") -> None:
         "--threads",
         type=functools.partial(shared.whole, option="--threads", most=4096, advice="leave it out for all"),
         metavar="N",
-        help="threads for one run of a network (default: all cores)",
+        help="threads for one run of a network (default: the cores divided by the workers)",
     )
     shared.add_runtime(group)
     reading = group.add_mutually_exclusive_group()
@@ -213,14 +213,16 @@ def _settings(args: argparse.Namespace) -> "Settings":
     )
 
 
-def _models(args: argparse.Namespace) -> "dict[str, Model]":
+def _models(args: argparse.Namespace, workers: int) -> "dict[str, Model]":
     from samlet import model
     from samlet.limits import SERVER_LIMITS
 
+    # Workers share the cores: with more threads than that they wait for each other, spinning.
+    threads = args.threads or max(1, (os.cpu_count() or 1) // workers)
     loaded: dict[str, Model] = {}
     for wanted in args.model or ["nano"]:
         found = model.load(
-            wanted, threads=args.threads, limits=SERVER_LIMITS.picture, backend=args.backend, shape=args.shape
+            wanted, threads=threads, limits=SERVER_LIMITS.picture, backend=args.backend, shape=args.shape
         )
         if found.card.name in loaded:
             raise InputError(f"expected different models, got {found.card.name} twice; name each once")

@@ -30,7 +30,7 @@ def mask_to_brush(mask: NDArray[np.bool_]) -> list[int]:
 
     Example:
         >>> mask_to_brush(np.zeros((1, 1), bool))
-        [0, 0, 0, 4, 57, 27, 252, 192, 0]
+        [0, 0, 0, 4, 57, 27, 252, 96, 0]
     """
     flat = checked_mask(mask).ravel()
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
