@@ -34,7 +34,7 @@ class Objects:
     """How boxes are chosen and masks are ranked.
 
     Attributes:
-        at_most: Most boxes that prompt the decoder: 60 take less than a sixteenth of the decoder's time for SAM's
+        at_most: Most boxes that prompt the decoder: 60 take about a sixteenth of the decoder's time for SAM's
             32 x 32 clicks (docs/evaluation); the paper takes up to 320.
         box_iou: Of two boxes that overlap more, the better stays.
         min_box_score: Boxes below it are left out, 0 to 1.
