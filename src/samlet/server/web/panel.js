@@ -64,6 +64,7 @@ export class Panel {
     part("show").setAttribute("aria-label", `Show ${name}`);
     part("show").querySelector("use").setAttribute("href", `icons.svg#${visible ? "eye" : "eye-off"}`);
     part("remove").setAttribute("aria-label", `Remove ${name}`);
+    part("facts").title = "Share of the picture, and the network's own rating of the mask";
     const shown = answer?.shown;
     const waits = answer !== null && !answer.isReady;
     part("facts").textContent = waits && !shown ? "…" : facts(shown, pixels);
@@ -75,5 +76,5 @@ function facts(answer, pixels) {
   if (!answer) return "no prompt yet";
   if (!answer.area) return "nothing found";
   const score = answer.score === null ? "" : ` · score ${answer.score.toFixed(2)}`;
-  return `${percent.format(answer.area / pixels)} of the picture${score}`;
+  return `${percent.format(answer.area / pixels)}${score}`;
 }
