@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         PartialFailureError,
         PromptError,
         SamletError,
+        TrainingError,
         UnknownModelError,
     )
     from samlet.image import Image
@@ -57,6 +58,7 @@ __all__ = [
     "Prompt",
     "PromptError",
     "SamletError",
+    "TrainingError",
     "UnknownModelError",
     "__version__",
     "load",
