@@ -162,7 +162,7 @@ def test_prompts(
 
 
 OPTIONS = [
-    ((), 2, r"expected a command \(segment, everything, .*, evaluate\), got none; see samlet --help"),
+    ((), 2, r"expected a command \(segment, everything, .*, evaluate, .*\), got none; see samlet --help"),
     (("segmnt", "good.png"), 2, "invalid choice: 'segmnt'.*; see samlet --help"),
     (("segment",), 2, "the following arguments are required: PHOTO; see samlet segment --help"),
     (("segment", "good.png", *ONE, "--colour", "red"), 2, "unrecognized arguments: --colour red; see"),
@@ -242,6 +242,8 @@ def test_a_broken_model_ends_a_run_of_several_pictures_at_once(
 def test_a_damaged_built_in_model(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # A good packed copy from an earlier start would be used in place of the damaged file.
+    monkeypatch.setenv("SAMLET_CACHE", str(folder / ".cache"))
     Path("weights.bin").write_bytes(b"damaged")
     card = resolve("nano")
     damaged = replace(card.files[0], path=str(folder / "weights.bin"), size=7)
