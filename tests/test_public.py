@@ -17,7 +17,7 @@ PUBLIC = {
     "load", "models", "Model", "Image", "Prompt", "Embedding", "Masks", "Card", "Limits", "__version__",
     "SamletError", "InputError", "ImageError", "LimitError", "PromptError", "EmbeddingError", "ModelError",
     "UnknownModelError", "CheckpointError", "ChecksumError", "MissingExtraError", "BusyError", "BackendError",
-    "PartialFailureError", "OutputError",
+    "PartialFailureError", "OutputError", "TrainingError",
 }  # fmt: skip
 PROBE = """
 import json, sys, time
