@@ -79,7 +79,7 @@ def _run(words: list[str]) -> int:
     if args.command is None:
         raise InputError(
             "expected a command (segment, everything, text, serve, batch, multiview, sequence, models, fetch, convert, "
-            "export, quantize, evaluate, distill), got none; see samlet --help"
+            "export, quantize, evaluate, distill, finetune), got none; see samlet --help"
         )
     return _finish(int(args.run(args) or 0))
 
@@ -117,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         everything,
         export,
         fetch,
+        finetune,
         models,
         multiview,
         quantize,
@@ -152,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
         quantize,
         evaluate,
         distill,
+        finetune,
     )
     for command in known:
         command.add_parser(commands)

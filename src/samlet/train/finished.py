@@ -1,12 +1,16 @@
 """What a run leaves for use: a model with its card, and a file in MobileSAM's layout where the network is SAM's."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from samlet import checkpoint, registry
 from samlet.atomic import atomic_write
 from samlet.card import Card
-from samlet.errors import CheckpointError
+from samlet.errors import CheckpointError, InputError
 from samlet.train.promptable import Promptable, is_sam, parts_of, weights_of
 from samlet.train.students import Student
 
@@ -17,7 +21,9 @@ def write_student(network: Promptable, student: Student, teacher: Card, out: Pat
     return write_model(network, card, out / "student.safetensors")
 
 
-def write_model(network: Promptable, card: Card, path: Path) -> Path:
+def write_model(
+    network: Promptable, card: Card, path: Path, *, kept: Mapping[str, NDArray[Any]] | None = None
+) -> Path:
     """Write a model that `samlet.load(path)` takes: float16 weights, and the card in the metadata.
 
     A network with SAM's decoder is also written as a plain state dict with the official names, float32, beside it
@@ -27,6 +33,7 @@ def write_model(network: Promptable, card: Card, path: Path) -> Path:
         network: What to write, its weights as they are.
         card: Without files.
         path: Ends with `.safetensors`.
+        kept: Weights of the model's other parts, by name.
 
     Returns:
         The path.
@@ -37,8 +44,8 @@ def write_model(network: Promptable, card: Card, path: Path) -> Path:
     """
     weights = weights_of(network, parts_of(card))
     try:
-        half = checkpoint.halved(weights)
-    except Exception as error:
+        half = checkpoint.halved({**weights, **(kept or {})})
+    except InputError as error:
         raise CheckpointError(f"{error}; the run diverged, look at its curves") from None
     data = checkpoint.to_safetensors(half, {registry.CARD_KEY: replace(card, files=()).to_json()})
     atomic_write(path, data)

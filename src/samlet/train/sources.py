@@ -156,7 +156,7 @@ class _Parquet:
                 file = ParquetFile(path)
             except (ArrowInvalid, OSError) as error:
                 raise InputError(
-                    f"expected a parquet file at {path}, but {error:.120}; write it again"
+                    f"expected a parquet file at {path}, but {error!s:.120}; write it again"
                 ) from None
             columns = [name for name in COLUMNS if name in file.schema_arrow.names]
             if not columns:
@@ -164,10 +164,11 @@ class _Parquet:
                     f"expected a column of pictures ({', '.join(COLUMNS)}) in {path}, found "
                     f"{', '.join(file.schema_arrow.names):.120}; rename it"
                 )
+            number = 0
             for group in range(file.num_row_groups):
                 for row in range(file.metadata.row_group(group).num_rows):
-                    number = len(self._rows)
                     self._rows[f"{path.name}/{number:09d}"] = path, columns[0], group, row
+                    number += 1
         self.keys = tuple(sorted(self._rows))
         self._open: tuple[Path, int, Any] | None = None
 

@@ -66,7 +66,7 @@ class Student:
             self.imagenet(encoder, {k: torch.tensor(a) for k, a in arrays.items()})
         except (ValueError, KeyError, StopIteration, RuntimeError) as error:
             raise CheckpointError(
-                f"expected ImageNet weights for {self.name} in {path}, but {error:.200}; give another file"
+                f"expected ImageNet weights for {self.name} in {path}, but {error!s:.200}; give another file"
             ) from None
 
     def card(self, teacher: Card, *, name: str, decoder_graph: str) -> Card:
@@ -102,7 +102,7 @@ class Student:
 def _tiny_vit_imagenet(encoder: nn.Module, tensors: Mapping[str, Any]) -> None:
     """TinyViT's own releases ({"model": ...}); the neck and position tables of other windows start fresh."""
     own = encoder.state_dict()
-    named = {k.removeprefix("model."): v for k, v in tensors.items()}
+    named = {k.removeprefix("model/"): v for k, v in tensors.items()}
     taken = {
         k: v for k, v in named.items() if k in own and v.shape == own[k].shape and not k.startswith("head")
     }

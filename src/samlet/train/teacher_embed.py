@@ -4,11 +4,13 @@ The work is cut into shards of pictures. `embed_shard` (in `teacher_store`) make
 so that a scheduler for many machines can call it in place of the local pool below.
 """
 
+import contextlib
 import multiprocessing
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from pathlib import Path
 
 from samlet import registry
 from samlet.backends.onnx import OnnxBackend
@@ -17,6 +19,8 @@ from samlet.errors import InputError, TrainingError
 from samlet.session import Session
 from samlet.train.sources import Source, open_source
 from samlet.train.teacher_store import Facts, TeacherStore, embed_shard
+
+STALE_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,7 @@ def embed(
             f"{limit}; correct the options"
         )
     source, store = open_source(job.images), TeacherStore.open(job.folder, expect=job.facts())
+    _sweep(Path(job.folder))
     wanted = list(source.keys)
     if limit is not None and limit < len(wanted):
         wanted = [wanted[i * len(wanted) // limit] for i in range(limit)]
@@ -147,20 +152,22 @@ def _made(job: Job, chunks: Iterable[Sequence[str]], processes: int) -> Iterator
                 finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in finished:
                     yield future.result()
-        except multiprocessing.ProcessError as error:
-            raise _died(error) from error
-        except RuntimeError as error:  # a broken pool
-            raise _died(error) from error
+        except BrokenExecutor as error:
+            raise TrainingError(
+                f"expected every process to finish its shards, but one died ({error!s:.120}); run the command again, "
+                "perhaps with fewer --processes: finished shards are kept"
+            ) from error
         finally:
             for future in waiting:
                 future.cancel()
 
 
-def _died(error: Exception) -> TrainingError:
-    return TrainingError(
-        f"expected every process to finish its shards, but one died ({error:.120}); run the command again, perhaps "
-        "with fewer --processes: finished shards are kept"
-    )
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left half written; a living one is done within the hour."""
+    for path in folder.glob(".samlet-*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                path.unlink()
 
 
 _worker: Worker | None = None
