@@ -6,11 +6,17 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent.parent))
 
-import samlet  # noqa: E402  the line above finds the tests
 from tests.web_page import Visitor, browser, serving  # noqa: E402
 
+import samlet  # noqa: E402  the line above finds the tests
+
 SAMPLES = HERE.parent.parent / "samples"
-PHONE = {"viewport": {"width": 390, "height": 780}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+PHONE = {
+    "viewport": {"width": 390, "height": 780},
+    "device_scale_factor": 2,
+    "is_mobile": True,
+    "has_touch": True,
+}
 
 
 def shoot(visitor, name):
