@@ -3,6 +3,10 @@
 It opens the graph file that lies beside the packed weights (`samlet.packed`), so that the weights are mapped and not
 copied. One compiled form serves pictures of any size: one for a fixed size is 2 % quicker and has to be made again for
 each size.
+
+Only networks that read pictures run here. Decoders and heads run on ONNX Runtime, which every install has: OpenVINO
+2026.4 writes the sum of a convolution and a map of one picture into that map when the number of prompts is free, so
+that several prompts get wrong masks, and no error says so.
 """
 
 import shutil
@@ -19,6 +23,7 @@ from samlet.errors import BackendError, MissingExtraError, ModelError
 Precision = Literal["f32", "bf16", "f16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("f32", "bf16", "f16", "int8")
 
+_READ_PICTURES = ("encoder", "network")
 CACHE = "openvino"
 """Folder of compiled forms, beside the packed weights."""
 _KINDS = {"f32": np.dtype(np.float32), "i64": np.dtype(np.int64), "boolean": np.dtype(np.bool_)}
@@ -38,7 +43,7 @@ class OpenVinoBackend:
             device: OpenVINO's name of the device, such as "CPU" or "GPU".
             precision: What encoders compute in: "f32", as every other backend does; "bf16" and "f16" where the
                 processor has such instructions, else they are emulated or ignored; "int8" takes the encoder that
-                `samlet quantize` made. Decoders compute in f32 whatever this says.
+                `samlet quantize` made. Everything else computes in f32 whatever this says.
 
         Raises:
             MissingExtraError: OpenVINO is not installed.
@@ -64,6 +69,8 @@ class OpenVinoBackend:
     ) -> Graph:
         """Read the graph beside its packed weights; see `Backend.open`. `weights` is not looked at.
 
+        Roles other than "encoder" and "network" are opened on ONNX Runtime.
+
         Raises:
             BackendError: OpenVINO refuses the graph.
             ModelError: Nobody made the int8 form that was asked for.
@@ -73,6 +80,10 @@ class OpenVinoBackend:
                 f"expected packed weights for {graph.name}, got none; open the model with samlet.load or "
                 "samlet.packed.pack_model"
             )
+        if role not in _READ_PICTURES:
+            from samlet.backends.onnx import OnnxBackend
+
+            return OnnxBackend().open(role, graph, weights=weights, threads=threads)
         low = self._precision if role == "encoder" else "f32"
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
