@@ -296,9 +296,27 @@ def test_everything_mode_can_be_stopped(coffee):
     assert held and not coffee.page.is_visible("#picking")
 
 
-def test_a_server_that_wants_a_token_is_given_it_once(chrome, web_model, sample):
+def test_a_server_that_wants_a_token_gets_it_from_the_browser(chrome, web_model, sample):
+    known = {"username": "anyone", "password": "open-sesame"}  # what a person types when the browser asks
     with serving(web_model, Settings(token="open-sesame")) as url:
-        guest = Visitor(chrome, url)
+        guest = Visitor(chrome, url, http_credentials=known)
+        guest.visit().open_file(sample("coffee"))
+        guest.click(*CUP)
+        assert guest.objects == 1
+        guest.close()
+
+
+def test_a_token_that_no_longer_holds_is_asked_for_in_the_page(chrome, web_model, sample):
+    def changed(route):
+        """Answer as a server does that was started again with another token than the browser knows."""
+        if route.request.headers.get("authorization") == "Bearer open-sesame":
+            route.continue_()
+        else:
+            route.fulfill(status=401, json={"error": "expected a token", "id": "1"})
+
+    with serving(web_model, Settings(token="open-sesame")) as url:
+        guest = Visitor(chrome, url, http_credentials={"username": "x", "password": "open-sesame"})
+        guest.page.route("**/v1/**", changed)
         guest.visit()
         guest.page.fill("#token", "wrong-token")
         guest.page.click("#token-dialog .primary")

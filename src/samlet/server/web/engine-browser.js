@@ -7,7 +7,7 @@ import { WorkerClient } from "./worker-client.js";
 const FOLDER = new URL("./", document.baseURI);
 const MANIFEST_VERSION = 1;
 const FRESH = { cache: "no-cache" }; // asked again, so that a new export is not mixed with an old one
-const [MOST_OBJECTS, SAME_BOX, SAME_MASK, LOWEST_SCORE] = [64, 0.7, 0.8, 0.3];
+const [MOST_OBJECTS, SAME_BOX, SAME_MASK, LOWEST_SCORE] = [60, 0.7, 0.8, 0.3];
 
 export class BrowserEngine {
   #client = null;
