@@ -88,6 +88,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--photo", type=Path, required=True)
     parser.add_argument("--side", type=int, default=32)
+    parser.add_argument("--json", action="store_true", help="print one line of JSON instead of a table")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
@@ -115,6 +116,9 @@ def main():
             command = [sys.executable, "-m", "benchmarks.everything_and_reference", *words]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             found[kind] = json.loads(done.stdout.splitlines()[-1])
+    if args.json:
+        print(json.dumps(found))
+        return
     print(
         f"grid {args.side} x {args.side}, {args.photo.name}\n\n| | seconds | peak MiB | masks |\n|---|---|---|---|"
     )

@@ -3,6 +3,8 @@
 import functools
 import hashlib
 import json
+import sys
+import warnings
 
 import cv2
 import numpy as np
@@ -319,3 +321,69 @@ def test_the_command_line_names_every_format():
     from samlet.cli.export import FORMAT_NAMES
 
     assert set(FORMAT_NAMES) == set(FORMATS)
+
+
+@pytest.mark.parametrize(
+    ("format", "package", "line"),
+    [
+        ("onnx", "onnx", "pip install 'samlet[onnx]'"),
+        ("openvino", "openvino", "pip install 'samlet[onnx,openvino]'"),
+        ("torchscript", "torch", "pip install 'samlet[torch]'"),
+        ("coreml", "torch", "pip install 'samlet[torch]'"),
+    ],
+)
+def test_a_missing_package_is_named_with_its_pip_line(format, package, line, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(["export", "nano", "--format", format, "--output", str(tmp_path / "out")]) == 3
+    assert line in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("runtime", ["coreml", "executorch", "litert"])
+def test_a_missing_converter_is_named_with_its_pip_line(runtime, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("torch")
+    for package in ("coremltools", "executorch.exir", "litert_torch", "pnnx"):
+        monkeypatch.setitem(sys.modules, package, None)
+    assert main(["export", "nano", "--format", runtime, "--output", str(tmp_path / "out")]) == 3
+    assert "in an environment of its own" in capsys.readouterr().err
+
+
+def test_openvinos_files_answer_as_samlet(tmp_path, capsys):
+    pytest.importorskip("openvino")
+    words = ["export", "nano", "--format", "openvino", "--preprocess", "--single", "--output", str(tmp_path)]
+    assert main(words) == 0
+    names = {"nano.encoder.bin", "nano.encoder.xml", "nano.decoder.bin", "nano.decoder.xml"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert "outputs within" in capsys.readouterr().out
+    assert main([*words, "--weights", "int8"]) == 2
+    assert "expected --weights float32 or float16 with openvino" in capsys.readouterr().err
+
+
+def test_torchscript_takes_any_number_of_prompts_and_points(tmp_path):
+    torch = pytest.importorskip("torch")
+    from samlet.export.job import Job
+    from samlet.export.networks import network
+
+    card = registry.resolve("nano")
+    done = export(card, format="torchscript", folder=tmp_path, options=Options())
+    assert done.agreement.difference < 1e-3
+    with (
+        warnings.catch_warnings()
+    ):  # torch calls the format old; the files are for programs that still take it
+        warnings.simplefilter("ignore", DeprecationWarning)
+        decoder = torch.jit.load(tmp_path / "nano.decoder.torchscript")
+    net = network(Job(card, assembly.read_weights(card, ("encoder", "decoder")), tmp_path), "decoder")
+    torch.manual_seed(0)
+    feeds = (torch.randn(1, 256, 64, 64), 500 * torch.rand(3, 5, 2), torch.ones(3, 5),
+             torch.randn(3, 1, 256, 256), torch.ones(3))  # fmt: skip
+    for got, want in zip(decoder(*feeds), net(*feeds), strict=True):
+        assert torch.allclose(got, want, atol=1e-4)
+    with pytest.raises(InputError, match="expected float32 weights with torchscript, got int8"):
+        export(card, format="torchscript", folder=tmp_path, options=Options(precision="int8"))
+
+
+def test_coreml_is_converted_where_its_tools_are(tmp_path):
+    pytest.importorskip("coremltools")
+    done = export(registry.resolve("nano"), format="coreml", folder=tmp_path, options=Options())
+    assert [path.name for path in done.files] == ["nano.encoder.mlpackage", "nano.decoder.mlpackage"]
+    assert done.agreement is None

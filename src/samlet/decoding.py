@@ -105,7 +105,7 @@ class HalvedDecoder:
         """See `Decoder.draw`; prompts with a hint are decoded one by one, since each has an image of its own."""
         feeds = sam.decode_feed(embedding, prompt, self._card)
         array = feeds["image_embeddings"]
-        asked = {
+        asked: dict[str, Array] = {
             "point_coords": feeds["point_coords"],
             "point_labels": feeds["point_labels"],
             "tokens": np.arange(1, 4) if wanted.multimask else np.zeros(1, np.int64),

@@ -17,7 +17,17 @@ nothing is left behind.
 _EPILOG = """\
 docs/how-to/export.md describes each format, what it was tried with, and what to install for it.
 """
-FORMAT_NAMES = ("onnx", "anylabeling", "x-anylabeling", "web")
+FORMAT_NAMES = (
+    "onnx",
+    "anylabeling",
+    "x-anylabeling",
+    "web",
+    "openvino",
+    "torchscript",
+    "coreml",
+    "executorch",
+    "litert",
+)
 _PRECISIONS = ("float32", "float16", "int8")
 
 

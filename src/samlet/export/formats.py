@@ -44,6 +44,9 @@ FORMATS: Mapping[str, Callable[[Job], Made]] = {
     "anylabeling": _made_by("labelling", "anylabeling"),
     "x-anylabeling": _made_by("labelling", "x-anylabeling"),
     "web": _made_by("web"),
+    "openvino": _made_by("openvino_files"),
+    "torchscript": _made_by("torchscript"),
+    **{runtime: _made_by("devices", runtime) for runtime in ("coreml", "executorch", "litert")},
 }
 """Format to what makes it; the one place to extend for a new one."""
 

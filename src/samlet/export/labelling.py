@@ -29,25 +29,19 @@ def make(job: Job, program: Program) -> Made:
         InputError: The model takes no prompts, or an option was chosen that these programs fix.
         BackendError: The files do not answer as samlet does.
     """
-    options = job.options
     if not job.is_sam:
         raise InputError(
             f"expected a model that takes clicks and boxes for {program}, got {job.card.name}; "
             "choose one of SAM's family, such as mobile_sam"
         )
-    if options.preprocess or options.single or options.whole_sizes or options.frame:
-        raise InputError(
-            f"expected no --preprocess, --single, --int32-size or --frame with {program}, which fixes them all; "
-            "leave them out"
-        )
+    onnx_files.refuse_options(job, program)
     wanted = Contract(frame=FRAME, preprocess=True, single=True)
     stem = re.sub(r"[^a-z0-9_-]", "_", job.card.name)
     files = onnx_files.write_pair(job, wanted, stem=stem)
-    encoder, decoder = onnx_files.main_files(files)
     config = job.folder / f"{stem}.yaml"
     config.write_text(_yaml(job, stem, program), "utf-8")
-    found = onnx_files.prove(job, wanted, onnx_files.open_file(encoder), onnx_files.open_file(decoder))
-    return Made((*files, config), found, (f"load {config.name} as a custom model",))
+    found = onnx_files.prove(job, wanted, *map(onnx_files.open_file, files))
+    return Made((*onnx_files.with_weights(files), config), found, (f"load {config.name} as a custom model",))
 
 
 def _yaml(job: Job, stem: str, program: Program) -> str:

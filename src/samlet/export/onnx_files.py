@@ -29,40 +29,75 @@ def make(job: Job) -> Made:
         InputError: An option does not suit the model.
         BackendError: The files do not answer as samlet does.
     """
-    if not job.is_sam:
-        return _detector(job)
+    files = write_networks(job)
+    found = prove_networks(job, [open_file(path) for path in files])
+    return Made(with_weights(files), found)
+
+
+def write_networks(job: Job) -> list[Path]:
+    """Write the networks of a model in the contract that the options ask for.
+
+    Returns:
+        The .onnx files: encoder and decoder, or a detector's one.
+
+    Raises:
+        InputError: An option does not suit the model.
+    """
+    if job.is_sam:
+        wanted = _wanted(job)
+        contract.check(job.card, wanted)
+        if wanted.frame != job.card.side and not wanted.preprocess:
+            raise InputError(
+                f"expected --preprocess with --frame {wanted.frame}, since only then the encoder of {job.card.name} "
+                "takes such a picture; add it"
+            )
+        return write_pair(job, wanted, stem=job.card.name)
+    refuse_options(job, f"the detector {job.card.name}")
+    (role,) = job.card.graphs
+    part = job.core(role)
+    narrow(part, job.options.precision or "float32")
+    return [assembly.write(part, job.folder / f"{job.card.name}.onnx")[0]]
+
+
+def prove_networks(job: Job, runs: Sequence[proof.Run]) -> proof.Agreement:
+    """Check what `write_networks` wrote, opened by whichever runtime.
+
+    Raises:
+        BackendError: It answers differently from samlet.
+    """
+    return prove(job, _wanted(job), *runs) if job.is_sam else prove_detector(job, *runs)
+
+
+def _wanted(job: Job) -> Contract:
     options = job.options
-    wanted = Contract(
+    return Contract(
         frame=options.frame or job.card.side,
         preprocess=options.preprocess,
         single=options.single,
         whole_sizes=options.whole_sizes,
     )
-    contract.check(job.card, wanted)
-    if wanted.frame != job.card.side and not wanted.preprocess:
-        raise InputError(
-            f"expected --preprocess with --frame {wanted.frame}, since only then the encoder of {job.card.name} takes "
-            "such a picture; add it"
-        )
-    files = write_pair(job, wanted, stem=job.card.name)
-    return Made(tuple(files), prove(job, wanted, *[open_file(path) for path in main_files(files)]))
 
 
 def write_pair(job: Job, wanted: Contract, *, stem: str) -> list[Path]:
-    """Write an encoder and a decoder in a contract."""
+    """Write an encoder and a decoder in a contract.
+
+    Returns:
+        The two .onnx files; weights that do not fit into one lie beside, under the same name with the ending .weights.
+    """
     contract.check(job.card, wanted)
     files: list[Path] = []
     for role, dress in (("encoder", contract.encoder), ("decoder", contract.decoder)):
         part = job.core(role)
         dress(part, job.card, wanted)
         narrow(part, job.options.precision or "float32")
-        files += assembly.write(part, job.folder / f"{stem}.{role}.onnx")
+        files.append(assembly.write(part, job.folder / f"{stem}.{role}.onnx")[0])
     return files
 
 
-def main_files(files: Sequence[Path]) -> list[Path]:
-    """Leave out the files that only hold weights."""
-    return [path for path in files if path.suffix == ".onnx"]
+def with_weights(files: Sequence[Path]) -> tuple[Path, ...]:
+    """Add the files of weights that lie beside networks too large for one file, and come before them."""
+    beside = [path.with_suffix(".weights") for path in files]
+    return (*(path for path in beside if path.exists()), *files)
 
 
 def prove(job: Job, wanted: Contract, encode: proof.Run, decode: proof.Run) -> proof.Agreement:
@@ -118,25 +153,16 @@ def open_file(path: Path) -> proof.Run:
     return run
 
 
-def _detector(job: Job) -> Made:
-    refuse_sam_options(job)
-    (role,) = job.card.graphs
-    part = job.core(role)
-    narrow(part, job.options.precision or "float32")
-    files = assembly.write(part, job.folder / f"{job.card.name}.onnx")
-    return Made(tuple(files), prove_detector(job, open_file(files[0])))
-
-
-def refuse_sam_options(job: Job) -> None:
-    """Refuse for a detector what only a prompted model has.
+def refuse_options(job: Job, what: str) -> None:
+    """Refuse the options of SAM's contract where they have no meaning; `what` names the format or model.
 
     Raises:
-        InputError: Such an option was chosen.
+        InputError: One was chosen.
     """
     options = job.options
     if options.preprocess or options.single or options.whole_sizes or options.frame:
         raise InputError(
-            f"expected no --preprocess, --single, --int32-size or --frame for {job.card.name}, which has no prompts; "
+            f"expected no --preprocess, --single, --int32-size or --frame with {what}, which has no choice there; "
             "leave them out"
         )
 

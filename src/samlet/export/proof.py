@@ -102,7 +102,12 @@ def chosen(session: Session, view: Embedding, prompt: Prompt, *, single: bool) -
 
 
 def compare(
-    card: Card, answer: Callable[[Image, Prompt], Answer], *, single: bool, like: Card | None
+    card: Card,
+    answer: Callable[[Image, Prompt], Answer],
+    *,
+    single: bool,
+    like: Card | None,
+    asked: Sequence[Prompt] = (),
 ) -> Agreement:
     """Ask exported files and samlet the same, and measure how far they agree.
 
@@ -112,6 +117,7 @@ def compare(
         single: Whether they give one mask a prompt.
         like: The card whose answers they must equal but for rounding, the model's own or one with another canvas; None
             if their weights are rounded or they scale pictures in another way.
+        asked: The prompts; none for all of `prompts`.
 
     Raises:
         BackendError: They differ by more than that.
@@ -121,16 +127,50 @@ def compare(
     twin = own if like is None or like == card else own_session(like)
     views = own.embed(picture), twin.embed(picture)
     gaps, ious = [], []
-    for prompt in prompts():
+    asked = asked or prompts()
+    for prompt in asked:
         want, got = chosen(own, views[0], prompt, single=single), answer(picture, prompt)
         masks = masks_of(want.logits.reshape(-1, *want.logits.shape[-2:]), views[0].frame)
         ious += [mask_iou(mine, theirs) for mine, theirs in zip(masks, got.masks, strict=True)]
         if like is not None:
             equal = want if twin is own else chosen(twin, views[1], prompt, single=single)
             gaps.append(gap([got.low_res], [equal.logits.reshape(got.low_res.shape)]))
-    found = Agreement(max(gaps, default=None), float(np.mean(ious)), len(prompts()))
+    found = Agreement(max(gaps, default=None), float(np.mean(ious)), len(asked))
     check(found)
     return found
+
+
+def compare_own(
+    card: Card, encode: Run, decode: Run, *, canvas: Card, exact: bool, tokens: int | None = None
+) -> Agreement:
+    """Compare exported files that keep samlet's own contract: a normalised canvas in, four tokens of logits out.
+
+    Args:
+        card: The model.
+        encode: Runs the encoder.
+        decode: Runs the decoder.
+        canvas: The card whose canvas they take.
+        exact: Whether they must differ by rounding alone.
+        tokens: How many points a prompt must have, padding and corners of boxes included; None for any number.
+
+    Raises:
+        BackendError: They differ by more than they may.
+    """
+    embedded: dict[str, Array] = {}
+
+    def answer(image: Image, prompt: Prompt) -> Answer:
+        feed, frame = sam.feed(image, canvas)
+        if not embedded:
+            embedded["now"] = encode(feed)[0]
+        _, low_res = decode(sam_feeds(embedded["now"], frame, prompt))
+        return Answer(masks_of(low_res[0], frame), low_res[0])
+
+    asked = [prompt for prompt in prompts() if tokens in (None, _tokens(prompt))]
+    return compare(card, answer, single=False, like=canvas if exact else None, asked=asked)
+
+
+def _tokens(prompt: Prompt) -> int:
+    return 2 if prompt.points is None else prompt.points.shape[1] + 1
 
 
 def masks_of(logits: NDArray[np.float32], frame: Frame) -> NDArray[np.bool_]:

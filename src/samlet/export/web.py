@@ -11,16 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from samlet.errors import InputError
 from samlet.export import assembly, onnx_files, proof
 from samlet.export.contract import name_grid
 from samlet.export.job import Job, Made
 from samlet.export.storage import Precision, narrow
-from samlet.families import sam
-from samlet.image import Image
-from samlet.prompt import Prompt
 
 MANIFEST = "manifest.json"
 VERSION = 1
@@ -37,22 +32,18 @@ def make(job: Job) -> Made:
         InputError: The model takes no prompts, or an option was chosen that has no meaning here.
         BackendError: The files do not answer as samlet does.
     """
-    options = job.options
     if not job.is_sam:
         raise InputError(
             f"expected a model that takes clicks and boxes for web, got {job.card.name}; "
             "choose one of SAM's family, such as nano"
         )
-    if options.preprocess or options.single or options.whole_sizes or options.frame:
-        raise InputError(
-            "expected no --preprocess, --single, --int32-size or --frame with web, whose page does that; leave them out"
-        )
+    onnx_files.refuse_options(job, "web")
     files: list[Path] = []
     parts: dict[str, Any] = {}
     for role in (role for role in ROLES if role in job.card.graphs):
         part = job.core(role)
         name_grid([*part.model.graph.input, *part.model.graph.output])
-        precision = options.precision or _PRECISION[role]
+        precision = job.options.precision or _PRECISION[role]
         narrow(part, precision)
         graph, weights = assembly.write(part, job.folder / f"{role}.onnx", beside=True)
         files += [graph, weights]
@@ -63,7 +54,10 @@ def make(job: Job) -> Made:
             "outputs": part.outputs,
             "stored_as": precision,
         }
-    found = _prove(job, *(onnx_files.open_file(job.folder / f"{role}.onnx") for role in ROLES[:2]))
+    encode, decode = (onnx_files.open_file(job.folder / f"{role}.onnx") for role in ROLES[:2])
+    found = proof.compare_own(
+        job.card, encode, decode, canvas=job.card, exact=job.options.precision == "float32"
+    )
     manifest = job.folder / MANIFEST
     manifest.write_text(json.dumps(_manifest(job, parts, files, found), indent=1) + "\n", "utf-8")
     return Made((*files, manifest), found)
@@ -98,18 +92,3 @@ def _manifest(
             for path in files
         },
     }
-
-
-def _prove(job: Job, encode: proof.Run, decode: proof.Run) -> proof.Agreement:
-    """Feed the files as the page does: the model's own canvas, and its own choice between one mask and three."""
-    embedded: dict[str, NDArray[Any]] = {}
-
-    def answer(image: Image, prompt: Prompt) -> proof.Answer:
-        feed, frame = sam.feed(image, job.card)
-        if not embedded:
-            embedded["now"] = encode(feed)[0]
-        _, low_res = decode(proof.sam_feeds(embedded["now"], frame, prompt))
-        return proof.Answer(proof.masks_of(low_res[0], frame), low_res[0])
-
-    like = job.card if job.options.precision == "float32" else None
-    return proof.compare(job.card, answer, single=False, like=like)

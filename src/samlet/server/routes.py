@@ -13,7 +13,7 @@ from fastapi import Path as InPath
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from samlet.everything import Objects
+from samlet.everything import Objects as Boxes
 from samlet.server import answers, schema
 from samlet.server.answers import Kitchen, to_json
 from samlet.server.bodies import parsed, received, until_gone, upload
@@ -110,7 +110,7 @@ async def array(request: Request, id: str = _ID) -> Response:
 async def objects(
     request: Request,
     id: str = _ID,
-    at_most: int = Query(Objects().at_most, ge=1, le=320, description="most boxes"),
+    at_most: int = Query(Boxes().at_most, ge=1, le=320, description="most boxes"),
 ) -> Response:
     """Give boxes of objects, from the model's object head."""
     kitchen: Kitchen = request.app.state.kitchen

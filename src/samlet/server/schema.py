@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from samlet.everything import Objects
+from samlet import everything
 
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
 Point = Annotated[list[Number], Field(min_length=2, max_length=2)]
@@ -52,7 +52,10 @@ class Everything(_Form):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"at_most": 60, "format": "rle"}})
 
     at_most: int = Field(
-        default=Objects().at_most, ge=1, le=320, description="most masks, and most boxes that prompt for them"
+        default=everything.Objects().at_most,
+        ge=1,
+        le=320,
+        description="most masks, and most boxes that prompt for them",
     )
     min_area: int = Field(default=0, ge=0, le=10**9, description="pixels; smaller masks are left out")
     grid: str | None = Field(
