@@ -23,7 +23,7 @@ from samlet.families import sam
 from samlet.geometry import Frame, mask_iou
 from samlet.prompt import Prompt
 
-WEB = {"web, float16": "float16", "web as it is: encoder int8, the rest float16": None, "web, int8": "int8"}
+WEB = {"web as it is: float16": None, "web, int8": "int8"}
 
 
 def prompts_of(case_masks, hw):

@@ -21,8 +21,8 @@ MANIFEST = "manifest.json"
 VERSION = 1
 ROLES = ("encoder", "decoder", "objects")
 
-_PRECISION: Mapping[str, Precision] = {"encoder": "int8", "decoder": "float16", "objects": "float16"}
-"""Stored as, unless --weights says otherwise; docs/how-to/export.md has what each costs in agreement."""
+_PRECISION: Mapping[str, Precision] = {"encoder": "float16", "decoder": "float16", "objects": "float16"}
+"""Stored as, unless --weights says otherwise; int8 would change clicks too much, see docs/how-to/export.md."""
 
 
 def make(job: Job) -> Made:
