@@ -25,6 +25,15 @@ from tests.train_runs import LineTask, curve, killed_run, same_end, weights
 PLAN = Plan(steps=12, warmup=2, log_steps=1, save_steps=4)
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Compute here as the programs that are compared do: sums over two threads end in other last digits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def go(out, task=None, plan=PLAN, recipe=None, *, resume=False, stop=None):
     run = Run(task or LineTask(), plan, out, recipe or {"lr": 0.01}, resume=resume)
     run.go(stop=stop)
