@@ -8,36 +8,17 @@ box, and if that does not fit either, the object is lost: the frame gets an empt
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from samlet.embedding import Embedding
+from samlet.answerer import Answerer
 from samlet.errors import InputError
 from samlet.image import Image
 from samlet.masks import Masks
 
 _BINS = 8
 _KEEP = 0.8  # of the colours remembered, when a new frame brings its own
-
-
-class Answerer(Protocol):
-    """What is needed of a model; `samlet.load()` gives one."""
-
-    def embed(self, image: Image) -> Embedding:
-        """Embed a picture."""
-
-    def segment(
-        self,
-        view: Embedding,
-        *,
-        points: ArrayLike | None = None,
-        labels: ArrayLike | None = None,
-        boxes: ArrayLike | None = None,
-        hint: ArrayLike | None = None,
-    ) -> Masks:
-        """Answer one prompt."""
 
 
 @dataclass(frozen=True, slots=True)

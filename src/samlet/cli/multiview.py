@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from samlet.cli import output, points
 from samlet.cli import run as shared
-from samlet.errors import InputError
 
 if TYPE_CHECKING:
     from samlet.image import Image
@@ -71,15 +70,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     shared.add_model(parser.add_argument_group("model"))
     group = parser.add_argument_group("results")
-    group.add_argument(
-        "--output",
-        type=Path,
-        default=Path("samlet-out"),
-        metavar="DIR",
-        help="where to write (default: %(default)s)",
-    )
-    group.add_argument("--json", action="store_true", help="print the summary as one JSON object")
-    group.add_argument("--quiet", action="store_true", help="print nothing but errors (and --json)")
+    shared.add_output(group, json="print the summary as one JSON object")
     parser.set_defaults(run=run)
 
 
@@ -95,9 +86,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         SamletError: The scene, the prompt, the model or the output folder cannot be used.
     """
-    asked = points.prompt_arguments(args)
-    if len(asked.get("boxes", [])) > 1:
-        raise InputError("expected one object, got several boxes; run samlet once for each")
+    asked = points.one_object(args)
     output.check_folder(args.output)
     from samlet import multiview
     from samlet.image import Image

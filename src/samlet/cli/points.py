@@ -4,7 +4,7 @@ import argparse
 import math
 from typing import Any
 
-from samlet.errors import PromptError
+from samlet.errors import InputError, PromptError
 
 FOREGROUND, BACKGROUND = 1, 0
 
@@ -130,6 +130,19 @@ def prompt_arguments(args: argparse.Namespace) -> dict[str, Any]:
         asked["labels"] = [label for _, _, label in clicks]
     if boxes:
         asked["boxes"] = [list(corners) for corners in boxes]
+    return asked
+
+
+def one_object(args: argparse.Namespace) -> dict[str, Any]:
+    """Do as `prompt_arguments`, for commands that take one object.
+
+    Raises:
+        PromptError: There is no prompt.
+        InputError: There are several boxes.
+    """
+    asked = prompt_arguments(args)
+    if len(asked.get("boxes", [])) > 1:
+        raise InputError("expected one object, got several boxes; run samlet once for each")
     return asked
 
 

@@ -130,6 +130,17 @@ def add_results(
         metavar="NAME[,NAME...]",
         help=f"what to write: {', '.join(known)} (default: overlay)",
     )
+    add_output(group, json="print one JSON object a picture, for machines")
+    return group
+
+
+def add_output(group: "argparse._ArgumentGroup", *, json: str) -> None:
+    """Add --output, --json and --quiet.
+
+    Args:
+        group: Where they belong.
+        json: What --json prints.
+    """
     group.add_argument(
         "--output",
         type=_folder,
@@ -137,9 +148,8 @@ def add_results(
         metavar="DIR",
         help="where to write; made if it does not exist (default: %(default)s)",
     )
-    group.add_argument("--json", action="store_true", help="print one JSON object a picture, for machines")
+    group.add_argument("--json", action="store_true", help=json)
     group.add_argument("--quiet", action="store_true", help="print nothing but errors (and --json)")
-    return group
 
 
 def whole(text: str, *, option: str, most: int, least: int = 1, advice: str = "correct it") -> int:

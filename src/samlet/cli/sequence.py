@@ -3,12 +3,10 @@
 import argparse
 import functools
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samlet.cli import clips, output, points
 from samlet.cli import run as shared
-from samlet.errors import InputError
 
 if TYPE_CHECKING:
     from samlet.sequence import Step
@@ -63,15 +61,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="N",
         help="most frames; the clip's are held in memory (default: %(default)s)",
     )
-    group.add_argument(
-        "--output",
-        type=Path,
-        default=Path("samlet-out"),
-        metavar="DIR",
-        help="where to write (default: %(default)s)",
-    )
-    group.add_argument("--json", action="store_true", help="print one JSON object a frame")
-    group.add_argument("--quiet", action="store_true", help="print nothing but errors (and --json)")
+    shared.add_output(group, json="print one JSON object a frame")
     parser.set_defaults(run=run)
 
 
@@ -87,9 +77,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         SamletError: The frames, the prompt, the model or the output folder cannot be used.
     """
-    asked = points.prompt_arguments(args)
-    if len(asked.get("boxes", [])) > 1:
-        raise InputError("expected one object, got several boxes; run samlet once for each")
+    asked = points.one_object(args)
     output.check_folder(args.output)
     from samlet import codecs, drawing, sequence
 

@@ -7,9 +7,10 @@ the silhouettes of all views together, a visual hull by votes. What no silhouett
 things that look joined from everywhere, it cannot know.
 """
 
+from samlet.answerer import Answerer
 from samlet.multiview.cameras import Camera, load_cameras, scene_bounds
 from samlet.multiview.cloud import to_ply
-from samlet.multiview.lift import Answerer, Lift, Settings, lift
+from samlet.multiview.lift import Lift, Settings, lift
 from samlet.multiview.voxels import Voxels
 
 __all__ = [

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from samlet.answerer import Answerer
 from samlet.embedding import Embedding
 from samlet.errors import InputError
 from samlet.geometry import mask_iou, resize_bilinear
@@ -22,24 +23,6 @@ _HINT = 8.0
 _WITHIN = 0.7  # part of an answer that has to lie in what the hull allows
 _COVERED = 0.5
 _AGREED = 0.5  # SA3D's bound
-
-
-class Answerer(Protocol):
-    """What is needed of a model; `samlet.load()` gives one."""
-
-    def embed(self, image: Image) -> Embedding:
-        """Embed a picture."""
-
-    def segment(
-        self,
-        view: Embedding,
-        *,
-        points: ArrayLike | None = None,
-        labels: ArrayLike | None = None,
-        boxes: ArrayLike | None = None,
-        hint: ArrayLike | None = None,
-    ) -> Masks:
-        """Answer one prompt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 A recipe brings a `Task` (a network and what one step of it means) and a `Plan` (how long, how fast, how often to
 look). The loop does the rest: batches made ahead, accumulation, clipping, the schedule, the weight average, logs,
 states and resuming. Every random number comes from (seed, step, part), so a run that is killed anywhere and resumed
-ends with the same loss curve and weights, bit for bit on a CPU with the
-same number of threads, if its length is counted in steps.
+ends with the same loss curve and weights, bit for bit on a CPU with the same number of threads, if its length is
+counted in steps.
 """
 
 import contextlib
