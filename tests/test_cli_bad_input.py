@@ -218,7 +218,7 @@ MODELS = [
     ("nanoo", 3, r"expected the name of a model, such as nano .*, got 'nanoo'; did you mean nano\?"),
     ("yolo", 3, r"expected the name of a model, .*, got 'yolo'; `samlet models` lists them"),
     ("", 3, r"expected the name of a model, .*, got ''"),
-    ("gone.safetensors", 3, r"expected a model file at gone\.safetensors, but it cannot be read"),
+    ("gone.safetensors", 3, r"expected a model file at 'gone\.safetensors', found none; correct the path"),
     ("broken.safetensors", 3, r"expected model weights that samlet can read in broken\.safetensors"),
     ("cardless.safetensors", 3, r"the weights of a network in cardless\.safetensors, found none that"),
 ]

@@ -83,6 +83,7 @@ def resolve(name_or_path: str | Path, *, decoder: str | Path | None = None) -> C
     if suffix == ".toml":
         return _from_card_file(Path(wanted))
     if suffix in WEIGHT_SUFFIXES and (known is None or Path(wanted).exists()):
+        _check_there(Path(wanted), by_name)
         return _from_weights(Path(wanted), decoder=None if decoder is None else Path(decoder))
     if known is not None:
         return known
@@ -151,6 +152,22 @@ def _part(file: CardFile, arrays: "dict[str, NDArray[Any]]") -> "dict[str, NDArr
 
 def _origin(file: CardFile) -> str:
     return file.path or file.file_name
+
+
+def _check_there(path: Path, by_name: "Mapping[str, Card]") -> None:
+    """Say what to do about a weights file that is not there; "weights/mobile_sam.pt" is in everybody's examples."""
+    if path.exists():
+        return
+    known = by_name.get(path.name.lower())
+    if known is None:
+        advice = "correct the path, or give the name of a model (`samlet models` lists them)"
+    else:
+        sources = " and ".join(f"{file.url} ({file.size:,} bytes)" for file in known.files if file.url)
+        advice = (
+            f"put it there from {sources}, or say {path.name} without a folder and it is downloaded "
+            "at the first use"
+        )
+    raise ModelError(f"expected a model file at {str(path)!r:.200}, found none; {advice}")
 
 
 def _from_card_file(path: Path) -> Card:

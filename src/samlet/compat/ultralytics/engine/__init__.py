@@ -1,0 +1,1 @@
+"""The original's `ultralytics.engine`: results, and nothing else."""
