@@ -3,7 +3,7 @@ PYTHON ?= .venv/bin/python
 BIN := $(dir $(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format types layers test parity parity-quick graphs bench hostile clean
+.PHONY: help setup lint format types layers test parity parity-quick graphs bench hostile mutants fuzz clean
 
 help:  ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,12 @@ bench:  ## speed, side by side with the reference
 hostile:  ## attack the server over loopback, at full size (ten minutes; needs schemathesis)
 	PYTHONPATH=src $(PYTHON) -m benchmarks.hostile_http
 	SAMLET_SCHEMA_EXAMPLES=1000 $(PYTHON) -m pytest -q --timeout=3600 tests/test_server_schemathesis.py
+
+mutants:  ## give every reader 10,000 damaged files (five minutes)
+	PYTHONPATH=src $(PYTHON) -m fuzz.mutants
+
+fuzz:  ## search for input that reaches new code, a minute for each reader (needs atheris)
+	PYTHONPATH=src $(PYTHON) -m fuzz.guided --seconds 60
 
 clean:  ## remove caches and builds, not .venv
 	rm -rf build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

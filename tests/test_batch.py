@@ -289,6 +289,9 @@ def test_a_prompt_outside_its_picture_fails_that_picture_alone(place: Path) -> N
     ]
 
 
+COCO = '{"images": [{"id": 1, "file_name": "a.png"}], "annotations": [{"image_id": 1, "bbox": %s}]}'
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -302,7 +305,12 @@ def test_a_prompt_outside_its_picture_fails_that_picture_alone(place: Path) -> N
         ("p.jsonl", '{"name": "a.png", "box": [1, 2, 3, NaN]}\n', "expected 4 numbers"),
         ("p.jsonl", '{"name": "a.png", "points": [[1, 2]], "labels": [7]}\n', "label of 0 or 1"),
         ("p.jsonl", '{"name": "a.png", "objects": 3}\n', "list of objects"),
+        ("p.jsonl", '{"name": "a.png", "box": [1, 2, 3, %s]}\n' % ("1" * 5000), "line 1: expected JSON"),
+        ("p.jsonl", '{"name": "a.png", "box": [1, 2, 3, %s]}\n' % ("1" * 400), "expected 4 numbers"),
+        ("p.jsonl", '{"name": "a.png", "box": "1234"}\n', "expected 4 numbers"),
         ("p.json", '{"images": []}', "COCO's images"),
+        ("p.json", COCO % '"1234"', "annotation 1: expected 4 numbers"),
+        ("p.json", COCO % f"[1.5, 2, {10**400}, 4]", "annotation 1: expected 4 numbers"),
         ("p.xml", "<a/>", "rename or convert"),
         ("missing.csv", None, "No such file"),
     ],

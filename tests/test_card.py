@@ -118,9 +118,22 @@ def test_json_that_is_no_card(text: str) -> None:
         Card.from_json(text, origin="x")
 
 
-def test_toml_that_does_not_parse() -> None:
+@pytest.mark.parametrize(
+    "text", ["name = ", "name = " + "1" * 5000, "name = " + "[" * 100_000, "a" * 10 + " = {" + "b={" * 5000]
+)
+def test_toml_that_does_not_parse(text: str) -> None:
     with pytest.raises(CheckpointError, match="does not parse"):
-        Card.from_toml("name = ", origin="x")
+        Card.from_toml(text, origin="x")
+
+
+@pytest.mark.parametrize("key", ["side", "mean", "std", "quality", "zoom_below", "name", "files", "graphs"])
+@pytest.mark.parametrize("value", ["1" + "0" * 400, "0x" + "f" * 5000], ids=["no float", "too long to write"])
+def test_whole_numbers_that_are_too_large(key: str, value: str) -> None:
+    """TOML's hexadecimal numbers know no bound, and neither do Python's until they are written out."""
+    number = int(value, 0)
+    wanted = {"mean": [number, 1, 1], "std": [1, number, 1], "quality": {"iou": number}, "files": [number]}
+    with pytest.raises(CheckpointError):
+        Card.from_dict(fields() | {key: wanted.get(key, number)}, origin="x")
 
 
 def test_digest_follows_what_decides_an_embedding() -> None:

@@ -100,6 +100,7 @@ def test_box_ignores_empty_foreground_runs():
         ({"size": [2], "counts": [4]}, InputError, "run-length code"),
         ({"size": ["a", 2], "counts": [4]}, InputError, "run-length code"),
         ([1, 2], InputError, "run-length code"),
+        ({"size": [2, float("inf")], "counts": [4]}, InputError, "run-length code"),
         ({"size": [0, 2], "counts": []}, InputError, "at least 1 x 1"),
         ({"size": [-2, -2], "counts": [4]}, InputError, "at least 1 x 1"),
         ({"size": [2, 2], "counts": []}, InputError, "list of integers"),

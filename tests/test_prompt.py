@@ -221,6 +221,16 @@ BAD = [
         PromptError,
         "got 2 for 1 prompts",
     ),
+    ("no float", {"points": [[10**400, 2]]}, PromptError, "expected points as numbers"),
+    (
+        "no float in a ragged one",
+        {"points": [[[10**400, 2]], [[1, 2], [3, 4]]]},
+        PromptError,
+        "points as numbers",
+    ),
+    ("no float as a label", {"points": [1, 2], "labels": [10**400]}, PromptError, "expected"),
+    ("no float in a box", {"boxes": [1, 2, 3, 10**400]}, PromptError, "expected boxes as numbers"),
+    ("no float in a hint", {"points": [1, 2], "hint": [[10**400]]}, PromptError, "expected a hint"),
     (
         "hint at picture size",
         {"points": [1, 2], "hint": np.zeros((2000, 9))},

@@ -7,8 +7,8 @@ second kind comes from outside.
 
 import hashlib
 import json
-import math
 import re
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -279,7 +279,7 @@ class Card:
         """
         try:
             fields = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # no TOML, a number of thousands of digits, or too deep
             raise CheckpointError(
                 f"expected a model card in TOML in {origin}, but it does not parse ({error}); "
                 "correct the file"
@@ -328,7 +328,7 @@ class _Reader:
 
     def error(self, key: str, expected: str) -> CheckpointError:
         return CheckpointError(
-            f"expected {expected} for '{key}' in the card {self._origin}, got {self._fields[key]!r:.80}; "
+            f"expected {expected} for '{key}' in the card {self._origin}, got {_shown(self._fields[key])}; "
             "correct the card"
         )
 
@@ -369,8 +369,16 @@ class _Reader:
         return float(value[0]), float(value[1]), float(value[2])
 
 
+def _shown(value: object) -> str:
+    try:
+        return repr(value)[:80]
+    except ValueError:  # TOML's 0x may be longer than Python is willing to write out
+        return "a whole number of thousands of digits"
+
+
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # Compared, since math.isfinite refuses whole numbers that no float can hold.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _read_graphs(read: _Reader) -> dict[str, str]:
@@ -385,7 +393,7 @@ def _read_graphs(read: _Reader) -> dict[str, str]:
 def _read_file(entry: object, origin: str) -> CardFile:
     if not isinstance(entry, dict):
         raise CheckpointError(
-            f"expected tables under 'files' in the card {origin}, got {entry!r:.80}; correct the card"
+            f"expected tables under 'files' in the card {origin}, got {_shown(entry)}; correct the card"
         )
     address = "url" if "url" in entry else "path"
     optional: dict[str, Any] = {"repo": "", "git_sha1": ""}

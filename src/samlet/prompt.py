@@ -12,6 +12,9 @@ from samlet.limits import DEFAULT_LIMITS, Limits
 
 FOREGROUND, BACKGROUND, PADDING = 1, 0, -1
 
+_NO_NUMBERS = (TypeError, ValueError, OverflowError)
+"""What numpy raises where it cannot make numbers; the last for a whole number that no float can hold."""
+
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
@@ -183,7 +186,7 @@ def _point_rows(points: Any) -> list[NDArray[np.float64]]:
     """Split points into one (K, 2) array a prompt."""
     try:
         array = np.asarray(points, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except _NO_NUMBERS as error:
         if not isinstance(points, list | tuple):
             raise _bad_points(points) from error
         return [_point_row(prompt) for prompt in points]
@@ -199,7 +202,7 @@ def _point_rows(points: Any) -> list[NDArray[np.float64]]:
 def _point_row(prompt: Any) -> NDArray[np.float64]:
     try:
         row = np.asarray(prompt, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except _NO_NUMBERS as error:
         raise _bad_points(prompt) from error
     if row.size == 0:
         return np.zeros((0, 2))
@@ -221,7 +224,7 @@ def _label_rows(labels: Any, rows: list[NDArray[np.float64]]) -> list[NDArray[np
         return [np.full(len(row), FOREGROUND, dtype=np.int64) for row in rows]
     try:
         array = np.asarray(labels, dtype=np.float64)
-    except (TypeError, ValueError):
+    except _NO_NUMBERS:
         array = None
     if array is not None and array.ndim == 0:
         return [_checked_labels(np.full(len(row), array)) for row in rows]
@@ -232,7 +235,7 @@ def _label_rows(labels: Any, rows: list[NDArray[np.float64]]) -> list[NDArray[np
     for part, row in zip(parts, rows, strict=True):
         try:
             values = np.asarray(part, dtype=np.float64)
-        except (TypeError, ValueError) as error:
+        except _NO_NUMBERS as error:
             raise _bad_labels(labels, rows) from error
         if values.shape != (len(row),):
             raise _bad_labels(labels, rows)
@@ -287,7 +290,7 @@ def _boxes(boxes: Any, limits: Limits) -> NDArray[np.float64] | None:
         return None
     try:
         array = np.asarray(boxes, dtype=np.float64)
-    except (TypeError, ValueError):
+    except _NO_NUMBERS:
         array = np.zeros(())
     if array.shape == (4,):
         array = array[None]
@@ -332,7 +335,7 @@ def _hint(hint: Any, count: int, limits: Limits) -> NDArray[np.float32] | None:
         return None
     try:
         array = np.asarray(hint, dtype=np.float32)
-    except (TypeError, ValueError):
+    except _NO_NUMBERS:
         array = np.zeros((), dtype=np.float32)
     if array.ndim == 4 and array.shape[1] == 1:
         array = array[:, 0]
@@ -397,7 +400,7 @@ def _is_empty(values: Any) -> bool:
 def _shape_of(values: Any) -> str:
     try:
         array = np.asarray(values)
-    except (TypeError, ValueError):
+    except _NO_NUMBERS:
         return (
             f"a list of {len(values)} parts of different shape" if hasattr(values, "__len__") else "no array"
         )

@@ -283,7 +283,7 @@ def _parsed(rle: Rle | Mapping[str, Any]) -> tuple[int, int, NDArray[np.int64]]:
     try:
         size, counts = rle["size"], rle["counts"]
         height, width = (int(side) for side in size)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):  # the last: an infinite side
         raise InputError(
             "expected a run-length code {'size': [height, width], 'counts': ...}, got something else; see "
             "COCO's format"

@@ -95,12 +95,13 @@ def _coco(path: str) -> Iterator[Asked]:
         names = {image["id"]: str(image["file_name"]) for image in data["images"]}
         categories = {one["id"]: str(one["name"]) for one in data.get("categories", [])}
         for number, one in enumerate(data["annotations"], start=1):
-            x, y, width, height = one["bbox"]
+            where = f"{path}, annotation {number}"
+            x, y, width, height = _numbers(one["bbox"], where, count=4)
             given: dict[str, Any] = {"box": [x, y, x + width, y + height]}
             if one.get("category_id") in categories:
                 given["name"] = categories[one["category_id"]]
-            yield names[one["image_id"]], _object(given, f"{path}, annotation {number}")
-    except (KeyError, TypeError, ValueError) as error:
+            yield names[one["image_id"]], _object(given, where)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{path}: expected COCO's images with file_name and annotations with bbox, got something else "
             f"({type(error).__name__}: {error}); correct the file"
@@ -110,7 +111,10 @@ def _coco(path: str) -> Iterator[Asked]:
 def _parsed(text: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: no JSON, or a whole number of thousands of digits
         raise InputError(f"{where}: expected JSON, got something else ({error}); correct it") from error
     if not isinstance(row, dict):
         raise InputError(f"{where}: expected a JSON object, got {type(row).__name__}; correct it")
@@ -155,8 +159,9 @@ def _object(given: dict[str, Any], where: str) -> dict[str, Any]:
 
 def _numbers(values: Any, where: str, *, count: int) -> list[float]:
     try:
-        numbers = [float(value) for value in values]
-    except (TypeError, ValueError):
+        # A text would give its letters: "1234" is no box.
+        numbers = [float(value) for value in values] if isinstance(values, list) else []
+    except (TypeError, ValueError, OverflowError):  # the last: a whole number above 1e308
         numbers = []
     if len(numbers) != count or not all(map(math.isfinite, numbers)):
         raise InputError(f"{where}: expected {count} numbers, got {values!r:.80}; correct it")
