@@ -1,5 +1,7 @@
 """Clients that send too much, too slowly, too often, or leave: refused or dropped, and nothing is left behind."""
 
+import asyncio
+import gc
 import http.client
 import io
 import json
@@ -9,6 +11,7 @@ import socket
 import struct
 import threading
 import time
+import weakref
 import zlib
 
 import pytest
@@ -16,6 +19,8 @@ import pytest
 pytest.importorskip("fastapi")
 from samlet.backends.fake import decoded
 from samlet.limits import Limits, ServerLimits
+from samlet.server.pool import Pool
+from samlet.server.refusals import UnavailableError
 from samlet.server.settings import Settings
 from tests.server_running import Client, fake_model, form, picture_bytes, running
 
@@ -395,6 +400,69 @@ def test_work_for_a_client_that_left_is_dropped():
         first.close()
         client.close()
     assert gate.came == 1
+
+
+def test_a_worker_takes_the_next_request_while_the_loop_is_busy():
+    async def both() -> tuple[int, int]:
+        pool = Pool(workers=1, queue=2, wait_seconds=30)
+        let, second_ran = threading.Event(), threading.Event()
+        first = asyncio.ensure_future(pool.run(lambda: let.wait(30) and 1))
+        second = asyncio.ensure_future(pool.run(lambda: second_ran.set() or 2))
+        await asyncio.sleep(0)
+        assert (pool.running, pool.waiting) == (1, 1)
+        let.set()
+        assert second_ran.wait(30), "the next request waited for the event loop"
+        found = await first, await second
+        await pool.stop()
+        return found
+
+    assert asyncio.run(both()) == (1, 2)
+
+
+def test_long_work_leaves_a_worker_free_and_what_waits_is_refused_at_the_end():
+    async def run() -> None:
+        pool = Pool(workers=2, queue=4, wait_seconds=30)
+        gate = threading.Event()
+        long = [asyncio.ensure_future(pool.run(lambda: gate.wait(30), long=True)) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert (pool.running, pool.waiting) == (1, 1)
+        assert await pool.run(lambda: "click") == "click"
+        stopping = asyncio.ensure_future(pool.stop())
+        with pytest.raises(UnavailableError, match="stopping"):
+            await long[1]
+        gate.set()
+        assert await long[0] is True
+        await stopping
+        with pytest.raises(UnavailableError, match="stopping"):
+            await pool.run(lambda: None)
+
+    asyncio.run(run())
+
+
+def test_what_nobody_waits_for_is_let_go_at_once():
+    class Body:
+        pass
+
+    async def run() -> bool:
+        pool = Pool(workers=1, queue=2, wait_seconds=30)
+        gate = threading.Event()
+        first = asyncio.ensure_future(pool.run(lambda: gate.wait(30)))
+        body = Body()
+        held = weakref.ref(body)
+        left = asyncio.ensure_future(pool.run(lambda kept=body: kept))
+        del body
+        await asyncio.sleep(0)
+        left.cancel()
+        await asyncio.wait([left])
+        del left
+        gc.collect()
+        gone = held() is None and pool.waiting == 0
+        gate.set()
+        await first
+        await pool.stop()
+        return gone
+
+    assert asyncio.run(run())
 
 
 def test_everything_ends_when_its_client_leaves():
