@@ -79,7 +79,7 @@ def _run(words: list[str]) -> int:
     if args.command is None:
         raise InputError(
             "expected a command (segment, everything, text, serve, batch, multiview, sequence, models, fetch, convert, "
-            "export, quantize, evaluate, distill, finetune), got none; see samlet --help"
+            "export, quantize, evaluate, compare, distill, finetune), got none; see samlet --help"
         )
     return _finish(int(args.run(args) or 0))
 
@@ -111,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     from samlet import __version__
     from samlet.cli import (
         batch,
+        compare,
         convert,
         distill,
         evaluate,
@@ -152,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
         export,
         quantize,
         evaluate,
+        compare,
         distill,
         finetune,
     )
