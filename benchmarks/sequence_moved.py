@@ -22,7 +22,7 @@ from PIL import Image as PillowImage
 
 import samlet
 from samlet.geometry import mask_iou
-from samlet.sequence import follow
+from samlet.sequence import Following, follow
 
 SIDE = 256
 
@@ -54,10 +54,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default="nano")
+    parser.add_argument("--size", type=int, help="longest side in the network (default: the model's own)")
+    parser.add_argument("--margin", type=float, default=Following().margin)
+    parser.add_argument("--no-hint", action="store_true", help="without the last logits")
+    parser.add_argument("--only-followed", action="store_true", help="spare the columns for comparison")
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--every", type=int, default=3, help="of so many pictures one")
     args = parser.parse_args()
-    model = samlet.load(args.model)
+    model = samlet.load(args.model, size=args.size)
+    how = Following(margin=args.margin, hint=not args.no_hint)
     rows: list[dict[str, float]] = []
     seconds, count, lost = 0.0, 0, 0
     for mask in sorted((args.folder / "masks").iterdir())[:: args.every]:
@@ -66,18 +71,17 @@ def main() -> None:
         if any(truth.sum() < 50 for _, truth, _ in made):
             continue
         start = time.perf_counter()
-        steps = list(follow(model, (one for one, _, _ in made), boxes=_box(made[0][1])))
+        steps = list(follow(model, (one for one, _, _ in made), boxes=_box(made[0][1]), following=how))
         seconds += time.perf_counter() - start
         count += len(steps)
         lost += sum(not step.found for step in steps)
-        box = [next(model.segment(one, boxes=_box(truth)).iter_masks()) for one, truth, _ in made[1:]]
-        rows.append(
-            {
-                "followed": _mean([step.mask for step in steps[1:]], made[1:]),
+        rows.append({"followed": _mean([step.mask for step in steps[1:]], made[1:])})
+        if not args.only_followed:
+            box = [next(model.segment(one, boxes=_box(truth)).iter_masks()) for one, truth, _ in made[1:]]
+            rows[-1] |= {
                 "box": _mean(box, made[1:]),
                 "still": _mean([steps[0].mask] * (len(made) - 1), made[1:]),
             }
-        )
     means = {name: round(float(np.mean([row[name] for row in rows])), 3) for name in rows[0]}
     print(
         json.dumps(
@@ -85,6 +89,8 @@ def main() -> None:
                 "clips": len(rows),
                 "frames": count,
                 "side": SIDE,
+                "in the network": model.card.side,
+                "margin": args.margin,
                 **{f"J, {name}": value for name, value in means.items()},
                 "worst clip": round(min(row["followed"] for row in rows), 3),
                 "lost": lost,

@@ -1,6 +1,7 @@
 """An object followed: moving shapes with a scripted model, and a moving cut-out of a photograph with nano itself."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -196,7 +197,7 @@ BOX = ("--box", "10,20,30,42")
 
 def test_the_command(command: Any) -> None:
     code, out, _ = command(".", *BOX, "--output", "out")
-    assert code == 0 and out.startswith("5 frames, found in 4 -> 7 files in out")
+    assert code == 0 and re.match(r"5 frames, found in 4, [\d.]+ a second -> 7 files in out", out)
     with PillowImage.open("out/00003.mask.png") as opened:
         assert mask_iou(np.asarray(opened) > 0, disc(29, 31)) == 1
     with PillowImage.open("out/00004.mask.png") as opened:

@@ -6,16 +6,17 @@ answer is rated by the model's own score, by colours and by size; one that does 
 box, and if that does not fit either, the object is lost: the frame gets an empty mask, and the search goes on.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from samlet.answerer import Answerer
+from samlet.embedding import Embedding
 from samlet.errors import InputError
 from samlet.image import Image
-from samlet.masks import Masks
 
 _BINS = 8
 _KEEP = 0.8  # of the colours remembered, when a new frame brings its own
@@ -85,7 +86,7 @@ def follow(
     boxes: ArrayLike | None = None,
     following: Following | None = None,
 ) -> Iterator[Step]:
-    """Follow an object through frames, one at a time; only the frame at hand is held.
+    """Follow an object through frames; only the frame at hand and the one after it are held.
 
     Args:
         answerer: The model.
@@ -111,25 +112,72 @@ def follow(
     """
     asked = {"points": points, "labels": labels, "boxes": boxes}
     given = {name: part for name, part in asked.items() if part is not None}
-    track: _Track | None = None
-    for index, image in enumerate(frames):
+    track: Track | None = None
+    for image, view in _embedded(answerer, frames):
         if track is None:
-            track = _Track(answerer, image, given, following or Following())
-            yield track.first()
+            track = Track(answerer, image, view, given, following=following)
+            yield track.first
         else:
-            yield track.step(index, image)
+            yield track.step(image, view)
     if track is None:
         raise InputError("expected frames, got none; name a folder of pictures or a clip")
 
 
-class _Track:
-    """What is known of the object."""
+def _embedded(answerer: Answerer, frames: Iterable[Image]) -> Iterator[tuple[Image, Embedding]]:
+    """Read and embed the next frame on a thread of its own, while the one before is answered and drawn."""
+    source = iter(frames)
+
+    def following() -> tuple[Image, Embedding] | None:
+        image = next(source, None)
+        return None if image is None else (image, answerer.embed(image))
+
+    with ThreadPoolExecutor(1, "embed") as pool:
+        waiting = pool.submit(following)
+        while (found := waiting.result()) is not None:
+            waiting = pool.submit(following)
+            yield found
+
+
+class Track:
+    """An object that is being followed, for programs that get their frames one at a time, such as a camera's.
+
+    Attributes:
+        first: The answer in the frame it began with.
+
+    Example:
+        >>> import samlet
+        >>> model, image = samlet.load(), samlet.Image.load("frame1.jpg")  # doctest: +SKIP
+        >>> track = Track(model, image, model.embed(image), {"boxes": [10, 10, 90, 80]})  # doctest: +SKIP
+        >>> image = samlet.Image.load("frame2.jpg")  # doctest: +SKIP
+        >>> track.step(image, model.embed(image)).found  # doctest: +SKIP
+        True
+    """
 
     def __init__(
-        self, answerer: Answerer, image: Image, given: dict[str, ArrayLike], following: Following
+        self,
+        answerer: Answerer,
+        image: Image,
+        view: Embedding,
+        asked: Mapping[str, ArrayLike],
+        *,
+        following: Following | None = None,
     ) -> None:
-        self._answerer, self._image, self._following = answerer, image, following
-        masks = answerer.segment(answerer.embed(image), **given)
+        """Begin with a prompt.
+
+        Args:
+            answerer: The model.
+            image: The first frame.
+            view: What the model made of it.
+            asked: `points`, `labels` and `boxes` for one object, in pixels of the frame.
+            following: How.
+
+        Raises:
+            InputError: The prompt is for several objects, or finds nothing.
+            PromptError: The prompt makes no sense.
+            BackendError: The runtime failed.
+        """
+        self._answerer, self._image, self._following = answerer, image, following or Following()
+        masks = answerer.segment(view, **asked)
         if len(masks) != 1:
             raise InputError(f"expected a prompt for one object, got {len(masks)}; follow one at a time")
         self._mask, self._score = next(masks.iter_masks()), float(masks.scores[0])
@@ -142,18 +190,27 @@ class _Track:
         self._motion = np.zeros(2)
         self._area = int(self._mask.sum())
         self._colours = histogram(image.pixels, self._mask)
+        self._index = 0
+        self.first = Step(0, image, self._mask, self._score, 1.0, found=True)
 
-    def first(self) -> Step:
-        return Step(0, self._image, self._mask, self._score, 1.0, found=True)
+    def step(self, image: Image, view: Embedding) -> Step:
+        """Follow the object into the next frame.
 
-    def step(self, index: int, image: Image) -> Step:
+        Args:
+            image: The frame, of the first one's size.
+            view: What the model made of it.
+
+        Raises:
+            InputError: The frame has another size.
+            BackendError: The runtime failed.
+        """
+        self._index += 1
         if image.hw != self._image.hw:
             raise InputError(
                 f"expected frames of {self._image.width} x {self._image.height} pixels, got {image.width} x "
-                f"{image.height} in frame {index}; scale them to one size"
+                f"{image.height} in frame {self._index}; scale them to one size"
             )
         how = self._following
-        view = self._answerer.embed(image)
         is_lost = not self._mask.any()
         best = 0.0
         # While it is lost, the last logits say nothing about where it is now.
@@ -165,13 +222,14 @@ class _Track:
                 **({"hint": self._hint} if with_hint else {}),
             )
             mask, score = next(masks.iter_masks()), float(masks.scores[0])
-            colours = likeness(histogram(image.pixels, mask), self._colours)
+            seen = histogram(image.pixels, mask)
+            colours = likeness(seen, self._colours)
             best = max(best, colours)
             if self._fits(mask, score, colours):
-                self._remember(image, mask, masks)
-                return Step(index, image, mask, score, colours, found=True)
+                self._remember(mask, masks.hint, seen)
+                return Step(self._index, image, mask, score, colours, found=True)
         self._mask, self._motion = np.zeros(image.hw, bool), np.zeros(2)
-        return Step(index, image, self._mask, 0.0, best, found=False)
+        return Step(self._index, image, self._mask, 0.0, best, found=False)
 
     def _next_box(self, margin: float, image: Image) -> list[float]:
         x0, y0, x1, y1 = self._box + np.tile(self._motion, 2)
@@ -186,13 +244,15 @@ class _Track:
         grown = max(area, self._area) / max(min(area, self._area), 1)
         return score >= how.min_score and colours >= how.min_colours and 0 < area and grown <= how.max_growth
 
-    def _remember(self, image: Image, mask: NDArray[np.bool_], masks: Masks) -> None:
+    def _remember(
+        self, mask: NDArray[np.bool_], hint: NDArray[np.float32], seen: NDArray[np.float64]
+    ) -> None:
         box = _box(mask)
         was_lost = not self._mask.any()
         moved = (box[:2] + box[2:] - self._box[:2] - self._box[2:]) / 2
         self._motion = np.zeros(2) if was_lost else moved
-        self._mask, self._box, self._hint, self._area = mask, box, masks.hint, int(mask.sum())
-        self._colours = _KEEP * self._colours + (1 - _KEEP) * histogram(image.pixels, mask)
+        self._mask, self._box, self._hint, self._area = mask, box, hint, int(mask.sum())
+        self._colours = _KEEP * self._colours + (1 - _KEEP) * seen
 
 
 def histogram(pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
