@@ -18,6 +18,7 @@ from samlet.registry import resolve
 from samlet.server.app import create_app
 from samlet.server.serving import bind, server
 from samlet.server.settings import Settings
+from samlet.server.tls import Identity
 from samlet.session import Session
 
 TOKEN = "a-token-of-the-tests"
@@ -91,13 +92,17 @@ def form(parts: Mapping[str, bytes], *, files: tuple[str, ...] = ("image",)) -> 
 
 @contextmanager
 def running(
-    models: Mapping[str, Model] | None = None, settings: Settings | None = None, **readers: Any
+    models: Mapping[str, Model] | None = None,
+    settings: Settings | None = None,
+    *,
+    identity: Identity | None = None,
+    **readers: Any,
 ) -> Iterator[int]:
     """Run a server in a thread; gives its port, and stops it as SIGTERM would."""
     settings = settings or Settings(workers=2)
     app = create_app(models or {"nano": fake_model()}, settings, **readers)
     listening = bind("127.0.0.1", 0)
-    runner = server(app, settings)
+    runner = server(app, settings, identity=identity)
     thread = threading.Thread(target=runner.run, kwargs={"sockets": [listening]}, name="server")
     thread.start()
     try:

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samlet.cli import run as shared
@@ -15,6 +16,7 @@ from samlet.errors import InputError, MissingExtraError
 if TYPE_CHECKING:
     from samlet.model import Model
     from samlet.server import Settings
+    from samlet.server.tls import Identity
 
 _TOKEN = "SAMLET_TOKEN"
 _STUDIO_KEY = "LABEL_STUDIO_API_KEY"
@@ -26,6 +28,7 @@ examples:
   samlet serve                                     then open http://127.0.0.1:8000
   samlet serve --model mobile_sam --model nano     the first is the default
   SAMLET_TOKEN=... samlet serve --host 0.0.0.0     for others, who need the token
+  samlet serve --host 0.0.0.0 --tls                for a phone on the same network, with its camera
   samlet serve --cache redis://localhost:6379/0    several servers, one cache
 
 The API describes itself at /openapi.json, /metrics is for Prometheus. Stop it with Ctrl-C or SIGTERM: what is being
@@ -71,6 +74,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="ORIGIN",
         help="a site that may show the page in a frame, such as https://huggingface.co",
     )
+    _add_tls(parser.add_argument_group("encryption"))
     who = parser.add_argument_group("who")
     who.add_argument(
         "--token",
@@ -104,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         ModelError: A model cannot be used.
     """
     try:
-        from samlet.server import serving
+        from samlet.server import serving, tls
         from samlet.server.app import create_app
     except ImportError as error:
         raise MissingExtraError(
@@ -112,16 +116,56 @@ def run(args: argparse.Namespace) -> int:
         ) from None
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it repeats what strangers send
     settings = _settings(args)
+    identity = _identity(args)
     listening = serving.bind(args.host, args.port)
     with listening:
         app = create_app(_models(args, settings.workers), settings, **_readers(args))
         port = listening.getsockname()[1]
         host = f"[{args.host}]" if ":" in args.host else args.host
-        print(f"samlet: serving on http://{host}:{port}/  (Ctrl-C stops)", file=sys.stderr, flush=True)
+        scheme = "http" if identity is None else "https"
+        print(f"samlet: serving on {scheme}://{host}:{port}/  (Ctrl-C stops)", file=sys.stderr, flush=True)
+        if identity is not None:
+            _introduce(identity, tls.local_addresses() if not _is_loopback(args.host) else [], port)
         if settings.token is None and not _is_loopback(args.host):
             shared.note(f"everybody who reaches port {port} may use it; set {_TOKEN} to ask for a token")
-        serving.server(app, settings).run(sockets=[listening])
+        serving.server(app, settings, identity=identity).run(sockets=[listening])
     return 0
+
+
+def _add_tls(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--tls",
+        action="store_true",
+        help="https, which browsers want before they give a page the camera; with a certificate of this machine's own, "
+        "made once and kept in samlet's cache, of which browsers warn",
+    )
+    group.add_argument(
+        "--certificate", type=Path, metavar="FILE", help="one that somebody signed, in PEM; instead of --tls"
+    )
+    group.add_argument(
+        "--key", type=Path, metavar="FILE", help="its private key, unless it is in the same file"
+    )
+
+
+def _identity(args: argparse.Namespace) -> "Identity | None":
+    from samlet.server import tls
+
+    if args.certificate is not None:
+        return tls.own(args.certificate, args.key)
+    if args.key is not None:
+        raise InputError("expected --certificate along with --key, got the key alone; give both")
+    return tls.self_signed() if args.tls else None
+
+
+def _introduce(identity: "Identity", addresses: list[str], port: int) -> None:
+    for address in addresses:
+        name = f"[{address}]" if ":" in address else address
+        shared.note(f"others on this network reach it at https://{name}:{port}/")
+    if identity.is_self_signed:
+        shared.note(
+            "nobody signed this machine's certificate, so browsers warn; before you go on, compare its SHA-256 "
+            f"fingerprint: {identity.fingerprint}"
+        )
 
 
 def _add_models(group: "argparse._ArgumentGroup") -> None:

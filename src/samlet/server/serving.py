@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from samlet.errors import InputError
 from samlet.limits import ServerLimits
 from samlet.server.settings import Settings
+from samlet.server.tls import Identity
 
 _REFUSAL = (
     b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n%b\r\n%b"
@@ -139,12 +140,19 @@ def bind(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def server(app: FastAPI, settings: Settings, *, log_level: int = logging.WARNING) -> uvicorn.Server:
+def server(
+    app: FastAPI,
+    settings: Settings,
+    *,
+    identity: Identity | None = None,
+    log_level: int = logging.WARNING,
+) -> uvicorn.Server:
     """Make a server that is ready to run on a bound socket: `server(app, settings).run(sockets=[bind(...)])`.
 
     Args:
         app: What `create_app` made.
         settings: The same settings.
+        identity: Certificate to speak TLS with; None speaks plain HTTP.
         log_level: Of uvicorn's own messages.
     """
     _give_back_memory()
@@ -161,6 +169,8 @@ def server(app: FastAPI, settings: Settings, *, log_level: int = logging.WARNING
         proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_STOP_SECONDS,
+        ssl_certfile=None if identity is None else identity.certificate,
+        ssl_keyfile=None if identity is None else str(identity.key),
     )
     return uvicorn.Server(config)
 
