@@ -96,15 +96,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     part.add_argument("--limit", type=int, metavar="N", help="only the first N pictures of each set")
     part.add_argument("--every", type=int, default=1, metavar="K", help="only each K-th picture of a set")
     group = parser.add_argument_group("results")
-    group.add_argument(
-        "--output",
-        type=Path,
-        default=Path("samlet-out"),
-        metavar="DIR",
-        help="where to write; made if it does not exist (default: %(default)s)",
-    )
-    group.add_argument("--json", action="store_true", help="print the comparison as one JSON object")
-    group.add_argument("--quiet", action="store_true", help="print nothing but errors (and --json)")
+    shared.add_output(group, json="print the comparison as one JSON object")
     parser.set_defaults(run=run)
 
 

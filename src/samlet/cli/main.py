@@ -78,8 +78,8 @@ def _run(words: list[str]) -> int:
         return _finish(0)
     if args.command is None:
         raise InputError(
-            "expected a command (segment, everything, text, serve, batch, multiview, sequence, models, fetch, convert, "
-            "export, quantize, evaluate, compare, distill, finetune), got none; see samlet --help"
+            "expected a command (segment, everything, text, edit, serve, batch, multiview, sequence, models, fetch, "
+            "convert, export, quantize, evaluate, compare, distill, finetune), got none; see samlet --help"
         )
     return _finish(int(args.run(args) or 0))
 
@@ -114,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
         compare,
         convert,
         distill,
+        edit,
         evaluate,
         everything,
         export,
@@ -143,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
         segment,
         everything,
         text,
+        edit,
         serve,
         batch,
         multiview,

@@ -12,7 +12,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 # What an earlier run may have left in a folder that is input and output at once.
 _OURS = re.compile(
-    r"\.((overlay|mask|cutout)(-\d*[a-z]?)?|sheet|labels|edges|salient|anomalies|footprints)\.png",
+    r"\.((overlay|mask|cutout)(-\d*[a-z]?)?|sheet|labels|edges|salient|anomalies|footprints|background|blur|recolour|"
+    r"erase|compare)\.png",
     re.IGNORECASE,
 )
 
