@@ -241,11 +241,11 @@ def _apply(args: argparse.Namespace) -> "Callable[[Image, NDArray[np.bool_]], ND
             raise InputError(
                 f"expected a colour after --with, got {args.other!r:.80}; give a name or a number such as '#3060c0'"
             )
-        return lambda image, mask: edit.recolour(
-            image, mask, colour, strength=args.strength, soft=soft, radius=radius
+        return functools.partial(
+            edit.recolour, colour=colour, strength=args.strength, soft=soft, radius=radius
         )
-    behind = colour if colour is not None else _background(args.other)
-    return lambda image, mask: edit.replace_background(image, mask, behind, soft=soft, radius=radius)
+    behind: Image | tuple[int, int, int] = _background(args.other) if colour is None else colour
+    return functools.partial(edit.replace_background, background=behind, soft=soft, radius=radius)
 
 
 def _colour(text: str) -> tuple[int, int, int] | None:

@@ -84,8 +84,9 @@ def remarks(found: Comparison) -> list[str]:
         f"encoder: preparing and encoding the picture. decoder: answering {_asked(found.prompt)}, the mask made at the "
         f"picture's size. Medians of {rounds} rounds in which the models take turns, after one that does not count; an "
         f"encoder of more than {SLOW_MS / 1000:g} s is timed {FEW} times, the first included.",
-        "everything: one run each, with the median time of the encoder; the number of masks in brackets. memory: peak "
-        "resident memory of the model's own process, runtime and Python included.",
+        "everything: one run each, with the median time of the encoder; the number of masks in brackets; objects takes "
+        "nano's object head where a model has none. memory: peak resident memory of the model's own process, runtime, "
+        "Python and that head included.",
     ]
     lines += [
         f"{cost.contestant.label} chooses among regions that its one network finds: that network is the encoder, and "
