@@ -26,7 +26,7 @@ CARD_KEY = "samlet.card"
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth")
 _PARTS = {
-    "encoder": ("image_encoder.",),
+    "encoder": ("image_encoder.", "encoder."),
     "decoder": ("prompt_encoder.", "mask_decoder."),
     "network": ("model.",),
 }

@@ -96,6 +96,7 @@ builders: dict[str, Builder] = {
     "student_nano_plain_s_encoder": _student("NanoStudent", "plain_s"),
     "yolo_seg_s_rm16": _yolo("s", 16, protos=True),
     "yolo_seg_x_rm26": _yolo("x", 26, protos=True),
+    "nano_all": Builder("nano_all:NanoAll", "", ("candidates", "protos"), 32),
     "object_aware_x_rm26": _yolo("x", 26, protos=False),
 }
 """Graph name to the network it was exported from; the one place to extend for a new network."""

@@ -8,8 +8,8 @@ card as a person wrote it. An object head belongs to the encoder it was trained 
 
     python -m samlet.export.release --objects runs/objects/state.safetensors --ship
 
-puts the head of a state of the recipe `objects` into the built-in model and touches nothing else in it. Equal weights
-give equal bytes.
+puts the head of a state of the recipe `objects` into the built-in model and touches nothing else in it, and
+`--all-instance` likewise replaces what `nano-all` has beside nano's encoder. Equal weights give equal bytes.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, load_file, save
 
 from samlet import registry
 from samlet.atomic import atomic_write
@@ -32,6 +32,7 @@ from samlet.errors import CheckpointError, SamletError
 PACKAGE = Path(__file__).parent.parent
 WEIGHTS = Path("weights", "nano.safetensors")
 OBJECTS, OBJECTS_GRAPH = "objects", "nano_objects.onnx"
+ALL_INSTANCE, ENCODER = Path("weights", "nano_all.safetensors"), "encoder."
 
 
 def shrink(tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float16]]:
@@ -90,6 +91,33 @@ def ship_objects(state: Path, *, package: Path = PACKAGE) -> None:
     _put(save(dict(sorted((kept | head).items()))), package, objects=True)
 
 
+def ship_all_instance(state: Path, *, package: Path = PACKAGE) -> None:
+    """Replace the weights of `nano-all`, all but the encoder, which it shares with the built-in model.
+
+    Raises:
+        CheckpointError: The state is not one of the recipe `all_instance` on nano, or its encoder is not that of the
+            built-in model.
+    """
+    weights = shrink(load_file(state))
+    expected = json.loads((package / "graphs" / "nano_all.json").read_text("utf-8"))
+    built_in = (package / WEIGHTS).read_bytes()
+    shared = {name: array for name, array in load(built_in).items() if name.startswith(ENCODER)}
+    shapes = {name: list(array.shape) for name, array in weights.items()}
+    if shapes != expected["checkpoint"] or not all(np.array_equal(weights[k], shared[k]) for k in shared):
+        raise CheckpointError(
+            f"expected the state of nano-all on the built-in encoder in {state}, got another network's; train again"
+        )
+    data = save({name: array for name, array in weights.items() if not name.startswith(ENCODER)})
+    atomic_write(package / ALL_INSTANCE, data)
+    card = package / "cards" / "nano_all.toml"
+    text = card.read_text("utf-8")
+    for content, role in ((data, "weights"), (built_in, "encoder")):
+        lines = rf'(role = "{role}"\npath = ".*"\n)sha256 = ".*"\nsize = \d+\n'
+        digest = hashlib.sha256(content).hexdigest()
+        text = re.sub(lines, rf'\g<1>sha256 = "{digest}"\nsize = {len(content)}\n', text)
+    atomic_write(card, text)
+
+
 def _put(data: bytes, package: Path, *, objects: bool) -> None:
     """Write the built-in weights, and in their card what follows from them."""
     (package / WEIGHTS).parent.mkdir(exist_ok=True)
@@ -110,6 +138,7 @@ def main() -> int:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--state", type=Path, help="state of the recipe `prompts`")
     what.add_argument("--objects", type=Path, help="state of the recipe `objects`; only with --ship")
+    what.add_argument("--all-instance", type=Path, help="state of `all_instance`; only with --ship")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--out", type=Path, help="the .safetensors file to write")
     where.add_argument("--ship", action="store_true", help="replace the built-in weights of this checkout")
@@ -117,7 +146,12 @@ def main() -> int:
     args = parser.parse_args()
     if args.objects and not args.ship:
         parser.error("--objects goes with --ship: an object head is a part of the built-in model")
+    if args.all_instance and not args.ship:
+        parser.error("--all-instance goes with --ship: a run leaves model.safetensors for all other uses")
     try:
+        if args.all_instance:
+            ship_all_instance(args.all_instance)
+            return 0
         if args.objects:
             ship_objects(args.objects)
         elif args.ship:

@@ -48,8 +48,8 @@ class Wide(nn.Module):
         return x + self.narrow(F.relu(self.widen(self.norm(self.far(x)))))
 
 
-class ObjectHead(nn.Module):
-    """Packed embedding -> boxes and their quality, one for each place of the three grids."""
+class ObjectGrids(nn.Module):
+    """Scales of nano's embedding -> features on three grids, fine to coarse: what finders of objects share."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,6 +64,29 @@ class ObjectHead(nn.Module):
         self.up8 = nn.Conv2d(middle, fine, 1)
         self.mix8 = nn.Sequential(Mix(fine), Mix(fine))
         self.norms = nn.ModuleList(LayerNorm2d(width) for width in WIDTHS)
+
+    def grids(self, tokens: Tensor, detail8: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mix the scales; `norms` come after.
+
+        Args:
+            tokens: (B, 256, H/16, W/16).
+            detail8: (B, 64, H/8, W/8).
+
+        Returns:
+            (B, C, H/s, W/s) for s of `STRIDES` with the C of `WIDTHS`.
+        """
+        x16 = self.local16(F.relu(self.lateral16(tokens)))
+        x32 = self.wide32(F.relu(self.down(x16)))
+        x16 = self.mix16(x16 + F.interpolate(self.up16(x32), scale_factor=2.0, mode="nearest"))
+        up = F.interpolate(self.up8(x16), scale_factor=2.0, mode="nearest")
+        return self.mix8(F.relu(self.lateral8(detail8)) + up), x16, x32
+
+
+class ObjectHead(ObjectGrids):
+    """Packed embedding -> boxes and their quality, one for each place of the three grids."""
+
+    def __init__(self) -> None:
+        super().__init__()
         heads = [nn.Conv2d(width, 6, 1) for width in WIDTHS]
         for head in heads:
             nn.init.normal_(head.weight, std=0.01)
@@ -81,15 +104,8 @@ class ObjectHead(nn.Module):
             (B, 6, H/s, W/s) for s of `STRIDES`: logarithms of the distances to the left, upper, right and lower
             side in strides, then the logits of centre-ness and of the box's IoU.
         """
-        x16 = self.local16(F.relu(self.lateral16(tokens)))
-        x32 = self.wide32(F.relu(self.down(x16)))
-        x16 = self.mix16(x16 + F.interpolate(self.up16(x32), scale_factor=2.0, mode="nearest"))
-        up = F.interpolate(self.up8(x16), scale_factor=2.0, mode="nearest")
-        x8 = self.mix8(F.relu(self.lateral8(detail8)) + up)
-        return [
-            head(F.relu(norm(x)))
-            for head, norm, x in zip(self.heads, self.norms, (x8, x16, x32), strict=True)
-        ]
+        grids = self.grids(tokens, detail8)
+        return [head(F.relu(norm(x))) for head, norm, x in zip(self.heads, self.norms, grids, strict=True)]
 
     def propose(self, tokens: Tensor, detail8: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes (B, A, 4) in canvas pixels, clipped to the canvas, and scores (B, A) in 0..1; see `forward`."""

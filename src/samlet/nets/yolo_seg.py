@@ -166,6 +166,15 @@ class Head(nn.Module):
             levels.append(torch.cat([boxes, self.cv3[i](x).sigmoid(), self.cv4[i](x)], 1).flatten(2))
         return torch.cat(levels, 2)
 
+    def raw(self, features: list[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """What the three branches say at each stride, for training: nothing is decoded.
+
+        Returns:
+            For each stride (B, 4 * reg_max, h, w) logits of distances, (B, 1, h, w) logits of the score and
+            (B, 32, h, w) mask coefficients.
+        """
+        return [(self.cv2[i](x), self.cv3[i](x), self.cv4[i](x)) for i, x in enumerate(features)]
+
 
 def _branch(channels: tuple[int, ...], hidden: int, c_out: int) -> nn.ModuleList:
     return nn.ModuleList(
@@ -222,6 +231,17 @@ class YoloSeg(nn.Module):
         }  # fmt: skip
         self.model = nn.ModuleDict({str(i): layer for i, layer in layers.items()})
 
+    @property
+    def head(self) -> Head:
+        """The last layer."""
+        return cast("Head", self.model["22"])
+
+    def raw(self, image: Tensor) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Tensor]:
+        """For training: what `Head.raw` gives for the picture, and the prototypes; image as in `forward`."""
+        features = self.features(image)
+        protos: Tensor = cast("Protos", self.head.proto)(features[0])
+        return self.head.raw(features), protos
+
     def features(self, image: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> the pyramid at strides 8, 16 and 32."""
         trunk: list[Tensor] = []
@@ -258,6 +278,6 @@ class YoloSeg(nn.Module):
         if h % 32 or w % 32:
             raise InputError(f"expected sides that are multiples of 32, got {h} x {w}; pad the picture")
         features = self.features(image)
-        head = cast("Head", self.model["22"])
+        head = self.head
         candidates: Tensor = head(features)
         return candidates if head.proto is None else (candidates, head.proto(features[0]))

@@ -11,8 +11,14 @@ from samlet import checkpoint, registry
 from samlet.atomic import atomic_write
 from samlet.card import Card
 from samlet.errors import CheckpointError, InputError
+from samlet.nets.nano_all import NanoAll
+from samlet.nets.yolo_seg import YoloSeg
+from samlet.train.forward import LITE_MEAN, LITE_STD
 from samlet.train.promptable import Promptable, is_sam, parts_of, weights_of
 from samlet.train.students import Student
+
+ALL_INSTANCE = "mine-all"  # what a finished network of samlet.train.recipes.all_instance is called
+ALL_INSTANCE_SETTINGS = {"conf": 0.1, "iou": 0.7, "max_det": 100, "antialias": True, "registration": "exact"}
 
 
 def write_student(network: Promptable, student: Student, teacher: Card, out: Path, *, name: str) -> Path:
@@ -51,4 +57,54 @@ def write_model(
     atomic_write(path, data)
     if is_sam(network):
         atomic_write(path.with_suffix(".pt"), checkpoint.to_pt(weights, "official"))
+    return path
+
+
+def all_instance_card(*, name: str) -> Card:
+    """Give the card of a network that finds every instance with nano's features, without files."""
+    return replace(
+        registry.resolve("fastsam_s"),
+        name=name,
+        aliases=(),
+        title=f"{name}: nano's features and YOLOv8-seg's head find everything at once, prompts choose among it",
+        weights_licence="Yours, as far as the pictures it was trained on and nano's own terms allow",
+        side=512,
+        pad=32,
+        mean=LITE_MEAN,
+        std=LITE_STD,
+        graphs={"network": "nano_all.onnx"},
+        settings={**ALL_INSTANCE_SETTINGS},
+        files=(),
+        quality={},
+        notes="Measure it: samlet evaluate --protocol proposals --everything instances.",
+    )
+
+
+def write_all_instance(network: NanoAll | YoloSeg, out: Path) -> Path:
+    """Write a network that finds every instance, as `samlet.load(path)` and the drop-ins' `FastSAM(path)` take it.
+
+    Args:
+        network: FastSAM's own becomes `model.pt`, float32 under the official names; one on nano's features
+            `model.safetensors`, float16 with its card.
+        out: The folder.
+
+    Returns:
+        The path.
+
+    Raises:
+        CheckpointError: A weight is beyond what float16 can hold: the run diverged.
+        OutputError: The file cannot be written.
+    """
+    weights = {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
+    if isinstance(network, YoloSeg):
+        path = out / "model.pt"
+        atomic_write(path, checkpoint.to_pt(weights, "official"))
+        return path
+    path = out / "model.safetensors"
+    card = all_instance_card(name=ALL_INSTANCE)
+    try:
+        half = checkpoint.halved(weights)
+    except InputError as error:
+        raise CheckpointError(f"{error}; the run diverged, look at its curves") from None
+    atomic_write(path, checkpoint.to_safetensors(half, {registry.CARD_KEY: card.to_json()}))
     return path

@@ -157,7 +157,7 @@ def _window(
     return int(y), int(x), max(8, round(h)), max(8, round(w))
 
 
-def _colour(rng: np.random.Generator, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def recolour(rng: np.random.Generator, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Light brightness, contrast and saturation changes; one picture in six becomes gray."""
     table = np.arange(256, dtype=np.float32)
     gain, shift = rng.uniform(0.75, 1.3), rng.uniform(-20, 20)
@@ -230,7 +230,7 @@ def make_crop(picture: Picture, rng: np.random.Generator, hw: tuple[int, int], p
     canvas_ids = np.full(hw, IGNORE, np.uint16)
     inside = np.zeros(hw, np.bool_)
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    pixels[: size[1], : size[0]] = cv2.resize(_colour(rng, cut), size, interpolation=how)
+    pixels[: size[1], : size[0]] = cv2.resize(recolour(rng, cut), size, interpolation=how)
     canvas_ids[: size[1], : size[0]] = cv2.resize(cut_ids, size, interpolation=cv2.INTER_NEAREST)
     inside[: size[1], : size[0]] = True
     if rng.random() < 0.5:  # mirror the picture, not its padding
