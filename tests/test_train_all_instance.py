@@ -15,9 +15,12 @@ if importlib.util.find_spec("torch") is None or importlib.util.find_spec("cv2") 
 import torch
 
 import samlet
+from samlet.backends.onnx import OnnxBackend
 from samlet.compat.fastsam import FastSAM
 from samlet.compat.ultralytics import FastSAM as UltralyticsFastSAM
 from samlet.errors import CheckpointError, InputError
+from samlet.model import Model
+from samlet.session import Session
 from samlet.train.assignment import NOBODY, assign, pair_iou
 from samlet.train.finished import write_all_instance
 from samlet.train.instance_cache import CANVASES, canvas_of, read_cache
@@ -350,10 +353,11 @@ def test_two_pictures_are_learnt_and_the_file_opens_every_door(data, tmp_path, s
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     figures = rows[-1]["held_out"]
     assert figures["AR@10"] > 0.5 and figures["box_AR@10"] > 0.5
-    model = samlet.load(path, settings={"conf": 0.05})
-    assert model.card.family == "fastsam" and model.card.side == 512
+    card = samlet.load(path, settings={"conf": 0.05}).card
+    assert card.family == "fastsam" and card.side == 512
+    model = Model(Session(card.resized(128), OnnxBackend()))  # it has seen these pictures at no other size
     one = picture(0)
-    view = samlet.load(path, settings={"conf": 0.05}).embed(one.pixels)
+    view = model.embed(one.pixels)
     for key, xy in ((1, (30, 36)), (2, (92, 60))):
         truth = one.regions[0] == key
         box = [
@@ -382,10 +386,11 @@ def test_the_committed_graph_computes_what_torch_does(tmp_path):
     photo = np.random.default_rng(0).integers(0, 255, (96, 120, 3), dtype=np.uint8)
     onnx, torch_ = (samlet.load(path, backend=name).embed(photo).arrays for name in ("onnx", "torch"))
     assert onnx["protos"].shape == (32, 104, 128) and len(onnx["candidates"]) > 1000
-    for name in ("protos",):
-        np.testing.assert_allclose(onnx[name], torch_[name], atol=2e-3 * onnx[name].std() + 1e-4)
-    one, other = (a["candidates"][np.lexsort(a["candidates"][:, :2].T)] for a in (onnx, torch_))
-    np.testing.assert_allclose(one, other, rtol=1e-2, atol=0.05)
+    np.testing.assert_allclose(onnx["protos"], torch_["protos"], atol=2e-3 * onnx["protos"].std())
+    ours, theirs = (torch.from_numpy(np.array(each["candidates"])) for each in (onnx, torch_))
+    assert len(ours) == len(theirs)  # in order of their scores, where neighbours may have changed places
+    apart = torch.cdist(ours, theirs, compute_mode="donot_use_mm_for_euclid_dist")
+    assert float(apart.amin(1).amax()) < 0.05
 
 
 def test_fastsams_own_network_learns_from_pixels_and_keeps_the_official_layout(data, tmp_path, small):

@@ -18,7 +18,9 @@ from samlet.train.promptable import Promptable, is_sam, parts_of, weights_of
 from samlet.train.students import Student
 
 ALL_INSTANCE = "mine-all"  # what a finished network of samlet.train.recipes.all_instance is called
-ALL_INSTANCE_SETTINGS = {"conf": 0.1, "iou": 0.7, "max_det": 100, "antialias": True, "registration": "exact"}
+ALL_INSTANCE_SETTINGS: dict[str, float | bool | str] = {
+    "conf": 0.1, "iou": 0.7, "max_det": 100, "border_snap": 0, "antialias": True, "registration": "exact",
+}  # fmt: skip
 
 
 def write_student(network: Promptable, student: Student, teacher: Card, out: Path, *, name: str) -> Path:
