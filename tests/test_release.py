@@ -1,7 +1,9 @@
 """A training state becomes a model file that loads by its path and answers as its weights say."""
 
 import hashlib
+import json
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from safetensors.numpy import load, load_file, save_file
 
 import samlet
 from samlet.errors import CheckpointError
-from samlet.export.release import PACKAGE, ship, ship_objects, shrink, write_model
+from samlet.export.release import PACKAGE, ship, ship_all_instance, ship_objects, shrink, write_model
 
 
 def parts(weights, *, head):
@@ -86,6 +88,68 @@ def test_shipping_a_head_changes_nothing_else(package, tmp_path):
 def test_a_state_of_another_network_is_no_object_head(state, package):
     with pytest.raises(CheckpointError, match="expected the state of an object head"):
         ship_objects(state, package=package)
+
+
+ALL_INSTANCE_CARD = """
+name = "nano-all"
+family = "fastsam"
+title = "everything at once"
+licence = "Apache-2.0"
+weights_licence = "-"
+paper = ""
+side = 64
+pad = 32
+mask_grid = 32
+mean = [127.0, 127.0, 127.0]
+std = [128.0, 128.0, 128.0]
+[graphs]
+network = "nano_all.onnx"
+[settings]
+conf = 0.01
+[[files]]
+role = "weights"
+path = "weights/nano_all.safetensors"
+sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+size = 1
+
+[[files]]
+role = "encoder"
+path = "weights/nano.safetensors"
+sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+size = 1
+"""
+
+
+def test_what_finds_all_instances_ships_without_the_encoder_that_is_there_already(tmp_path):
+    for part in ("cards", "graphs", "weights"):
+        (tmp_path / part).mkdir()
+    for part in ("graphs/nano_all.json", "weights/nano.safetensors"):
+        (tmp_path / part).write_bytes((PACKAGE / part).read_bytes())
+    card = tmp_path / "cards" / "nano_all.toml"
+    card.write_text(ALL_INSTANCE_CARD, "utf-8")
+    shapes = json.loads((tmp_path / "graphs" / "nano_all.json").read_text("utf-8"))["checkpoint"]
+    random, encoder = np.random.default_rng(0), load_file(tmp_path / "weights" / "nano.safetensors")
+    made = {
+        f"average.{name}": encoder[name].astype(np.float32)
+        if name in encoder and name.startswith("encoder.")
+        else random.uniform(0.1, 0.3, shape).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+    save_file(made, tmp_path / "state.safetensors")
+    ship_all_instance(tmp_path / "state.safetensors", package=tmp_path)
+    own = load_file(tmp_path / "weights" / "nano_all.safetensors")
+    assert (
+        not any(name.startswith("encoder.") for name in own) and own["protos.last.weight"].dtype == np.float16
+    )
+    beside = tmp_path / "nano_all.toml"
+    beside.write_text(card.read_text("utf-8"), "utf-8")
+    for file in samlet.load(beside).card.files:  # loading checks size and digest
+        assert file.size == Path(file.path).stat().st_size
+    assert samlet.load(beside).embed(np.zeros((48, 64, 3), np.uint8)).arrays["protos"].shape == (32, 16, 16)
+    made["average.encoder.backbone.stem.weight"] += 1
+    save_file(made, tmp_path / "state.safetensors")
+    with pytest.raises(CheckpointError, match="built-in encoder"):
+        ship_all_instance(tmp_path / "state.safetensors", package=tmp_path)
 
 
 @pytest.mark.parametrize(
