@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,7 +132,7 @@ def _encoded(session: Session, view: View, boxes: int) -> tuple[NDArray[np.float
     return embedding.arrays["image_embeddings"], labels
 
 
-def _packed(labels: list[Labels]) -> dict[str, NDArray[np.generic]]:
+def _packed(labels: list[Labels]) -> dict[str, Any]:
     return {
         "counts": np.array([len(each.boxes) for each in labels]),
         "boxes": np.concatenate([each.boxes for each in labels]),
@@ -172,7 +173,7 @@ def read_cache(folder: Path, *, digest: str) -> list[Shelf]:
     return shelves
 
 
-def _unpacked(stored: dict[str, NDArray[np.generic]], hw: tuple[int, int]) -> list[Labels]:
+def _unpacked(stored: dict[str, Any], hw: tuple[int, int]) -> list[Labels]:
     ends = np.cumsum(stored["counts"])[:-1].tolist()
     parts = {name: np.split(stored[name], ends) for name in ("boxes", "masks", "quality", "masked")}
     width = hw[1] // STRIDE

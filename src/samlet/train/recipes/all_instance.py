@@ -12,7 +12,7 @@ import argparse
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -321,8 +321,8 @@ def network_of(recipe: Recipe) -> NanoAll | YoloSeg:
 def _start(head: Head) -> None:
     """Let scores begin low: nearly all places answer for nothing."""
     for branch in head.cv3:
-        bias = branch[2].bias
-        nn.init.constant_(bias, -math.log((1 - _PRIOR) / _PRIOR))
+        last = cast("nn.Conv2d", cast("nn.Sequential", branch)[-1])
+        nn.init.constant_(cast(Tensor, last.bias), -math.log((1 - _PRIOR) / _PRIOR))
 
 
 def run(recipe: Recipe, place: Place, *, resume: bool = False, stop: int | None = None) -> Path | None:
