@@ -51,7 +51,7 @@ PUBLISHED = {
 
 
 def test_all_are_there() -> None:
-    assert {*OFFICIAL, "nano"} == set(cards())
+    assert {*OFFICIAL, "nano", "nano-all"} == set(cards())
 
 
 @pytest.mark.parametrize("name", OFFICIAL)

@@ -19,7 +19,7 @@ from samlet.train.students import Student
 
 ALL_INSTANCE = "mine-all"  # what a finished network of samlet.train.recipes.all_instance is called
 ALL_INSTANCE_SETTINGS: dict[str, float | bool | str] = {
-    "conf": 0.1, "iou": 0.7, "max_det": 100, "border_snap": 0, "antialias": True, "registration": "exact",
+    "conf": 0.05, "iou": 0.7, "max_det": 100, "border_snap": 0, "antialias": True, "registration": "exact",
 }  # fmt: skip
 
 
