@@ -120,7 +120,7 @@ size = 1
 """
 
 
-def test_what_finds_all_instances_ships_without_the_encoder_that_is_there_already(tmp_path):
+def test_what_finds_all_instances_ships_without_the_encoder_that_is_there_already(state, tmp_path):
     for part in ("cards", "graphs", "weights"):
         (tmp_path / part).mkdir()
     for part in ("graphs/nano_all.json", "weights/nano.safetensors"):
@@ -146,10 +146,22 @@ def test_what_finds_all_instances_ships_without_the_encoder_that_is_there_alread
     for file in samlet.load(beside).card.files:  # loading checks size and digest
         assert file.size == Path(file.path).stat().st_size
     assert samlet.load(beside).embed(np.zeros((48, 64, 3), np.uint8)).arrays["protos"].shape == (32, 16, 16)
+    before = (tmp_path / "cards" / "nano_all.toml").read_bytes()
+    (tmp_path / "cards" / "nano.toml").write_bytes((PACKAGE / "cards" / "nano.toml").read_bytes())
+    (tmp_path / "graphs" / "nano_objects.json").write_bytes(
+        (PACKAGE / "graphs/nano_objects.json").read_bytes()
+    )
+    head = {k.removeprefix("objects."): v for k, v in parts(encoder, head=True).items()}
+    save_file({f"average.{k}": v + np.float16(1) for k, v in head.items()}, tmp_path / "head.safetensors")
+    ship_objects(tmp_path / "head.safetensors", package=tmp_path)
+    beside.write_text(card.read_text("utf-8"), "utf-8")
+    assert beside.read_bytes() != before and samlet.load(beside).card.name == "nano-all"
     made["average.encoder.backbone.stem.weight"] += 1
     save_file(made, tmp_path / "state.safetensors")
     with pytest.raises(CheckpointError, match="built-in encoder"):
         ship_all_instance(tmp_path / "state.safetensors", package=tmp_path)
+    ship(state, package=tmp_path)  # an encoder that it was not trained on
+    assert not card.exists() and not (tmp_path / "weights" / "nano_all.safetensors").exists()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@
     samlet segment PHOTO --model mine.safetensors --point 280,200
 
 `--ship` instead replaces the built-in weights and the `sha256` and `size` lines of its card, leaving the rest of the
-card as a person wrote it. An object head belongs to the encoder it was trained on, so a new encoder drops it; then
+card as a person wrote it. An object head and `nano-all` belong to the encoder they were trained on, so a new encoder
+drops them; then
 
     python -m samlet.export.release --objects runs/objects/state.safetensors --ship
 
@@ -32,6 +33,7 @@ from samlet.errors import CheckpointError, SamletError
 PACKAGE = Path(__file__).parent.parent
 WEIGHTS = Path("weights", "nano.safetensors")
 OBJECTS, OBJECTS_GRAPH = "objects", "nano_objects.onnx"
+ALL_INSTANCE_CARD = Path("cards", "nano_all.toml")
 ALL_INSTANCE, ENCODER = Path("weights", "nano_all.safetensors"), "encoder."
 COUNTER = "num_batches_tracked"  # of batch norms; nobody reads it once training is over
 
@@ -72,7 +74,7 @@ def write_model(state: Path, out: Path, *, name: str) -> None:
 
 
 def ship(state: Path, *, package: Path = PACKAGE) -> None:
-    """Replace the built-in weights and the digest in their card; the object head of the old encoder goes."""
+    """Replace the built-in weights and the digest in their card; what was trained on the old encoder goes."""
     _put(save(shrink(load_file(state))), package, objects=False)
 
 
@@ -111,13 +113,18 @@ def ship_all_instance(state: Path, *, package: Path = PACKAGE) -> None:
         )
     data = save({name: array for name, array in weights.items() if not name.startswith(ENCODER)})
     atomic_write(package / ALL_INSTANCE, data)
-    card = package / "cards" / "nano_all.toml"
+    card = package / ALL_INSTANCE_CARD
     text = card.read_text("utf-8")
     for content, role in ((data, "weights"), (built_in, "encoder")):
-        lines = rf'(role = "{role}"\npath = ".*"\n)sha256 = ".*"\nsize = \d+\n'
-        digest = hashlib.sha256(content).hexdigest()
-        text = re.sub(lines, rf'\g<1>sha256 = "{digest}"\nsize = {len(content)}\n', text)
+        text = _with_digest(text, role, content)
     atomic_write(card, text)
+
+
+def _with_digest(card: str, role: str, content: bytes) -> str:
+    """Correct what a card's text says of the file with this role."""
+    lines = rf'(role = "{role}"\npath = ".*"\n)sha256 = ".*"\nsize = \d+\n'
+    digest = hashlib.sha256(content).hexdigest()
+    return re.sub(lines, rf'\g<1>sha256 = "{digest}"\nsize = {len(content)}\n', card)
 
 
 def _put(data: bytes, package: Path, *, objects: bool) -> None:
@@ -132,6 +139,12 @@ def _put(data: bytes, package: Path, *, objects: bool) -> None:
     if objects:
         text = re.sub(r"^(decoder = .*\n)", rf'\1{OBJECTS} = "{OBJECTS_GRAPH}"\n', text, flags=re.M)
     atomic_write(card, text)
+    other = package / ALL_INSTANCE_CARD
+    if objects and other.exists():  # the same encoder in another file
+        atomic_write(other, _with_digest(other.read_text("utf-8"), "encoder", data))
+    elif other.exists():
+        other.unlink()
+        (package / ALL_INSTANCE).unlink(missing_ok=True)
 
 
 def main() -> int:
