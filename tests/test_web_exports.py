@@ -48,6 +48,45 @@ def test_a_cutout_has_the_pictures_pixels_inside_and_nothing_outside(cut, sample
     assert np.abs(pixels[..., :3].astype(int) - photo)[inside[window]].mean() < 1
 
 
+def test_a_soft_edge_fades_over_a_few_pixels_and_nowhere_else(cut, sample):
+    visitor, masks = cut
+    visitor.page.check("#soft")
+    name, data = visitor.save("cutout")
+    assert name == "coffee.cutout.png"
+    alpha = np.asarray(Image.open(io.BytesIO(data)))[..., 3]
+    inside = masks[0] | masks[1]
+    box = Image.fromarray(inside).getbbox()
+    reach = 4  # twice the two pixels that a picture of this size fades over
+    left, top = max(0, box[0] - reach), max(0, box[1] - reach)
+    there = inside[top : top + alpha.shape[0], left : left + alpha.shape[1]]
+    assert ((alpha > 127) == there).mean() > 0.995
+    partial = ((alpha > 8) & (alpha < 247)).sum()
+    edge = (there ^ np.roll(there, 1, axis=0)).sum() + (there ^ np.roll(there, 1, axis=1)).sum()
+    assert edge < partial < 8 * edge
+
+
+def test_another_ground_leaves_the_objects_and_changes_the_rest(cut, sample):
+    visitor, masks = cut
+    photo = np.asarray(Image.open(sample("coffee")).convert("RGB")).astype(int)
+    inside = masks[0] | masks[1]
+    visitor.page.fill("#ground", "#2040ff")
+    name, data = visitor.save("ground")
+    assert name == "coffee.ground.png"
+    plain = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+    assert (plain[~inside] == (0x20, 0x40, 0xFF)).all() and np.abs(plain - photo)[inside].mean() < 1
+    name, data = visitor.save("blurred")
+    assert name == "coffee.blurred.png"
+    soft = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+    assert np.abs(soft - photo)[inside].mean() < 1
+
+    def roughness(pixels):
+        both = ~inside[:, 1:] & ~inside[:, :-1]
+        return np.abs(np.diff(pixels, axis=1))[both].mean()
+
+    assert roughness(soft) < 0.5 * roughness(photo)
+    assert np.abs(soft - photo)[~inside].mean() < 25  # out of focus, not another picture
+
+
 def test_a_mask_is_white_inside_and_has_the_pictures_size(cut):
     visitor, masks = cut
     name, data = visitor.save("mask")

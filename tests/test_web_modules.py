@@ -13,8 +13,10 @@ from PIL import Image
 
 from samlet.geometry import Frame, resize_bilinear
 from samlet.image import Image as Picture
+from samlet.masks import Masks
 from samlet.polygons import mask_to_polygons
 from samlet.rle import mask_runs, mask_to_compressed_rle
+from samlet.sequence import Following, Track, histogram, likeness
 from samlet.upscale import measure, region_of
 
 WEB = Path(str(files("samlet.server"))) / "web"
@@ -189,3 +191,59 @@ def test_strokes_of_the_brush_are_as_wide_as_they_say(node):
     y, x = np.mgrid[:40, :60] + 0.5
     inside = np.hypot(np.maximum(0, np.maximum(10 - x, x - 50)), y - 20) <= 5
     assert np.array_equal(mask, inside & ~(np.hypot(x - 30, y - 20) <= 2))
+
+
+def test_following_keeps_to_the_rules_of_the_library(node):
+    """The next boxes of a track, its histograms and what it accepts, beside samlet.sequence's own."""
+    draw = np.random.default_rng(5)
+    height, width = 40, 60
+    rgba = draw.integers(0, 256, (2, height, width, 4), np.uint8)
+    masks = np.zeros((3, height, width), bool)
+    masks[0, 10:22, 15:30] = masks[1, 12:25, 18:34] = masks[2, 0:2, 0:2] = True
+    columns = [mask.T.ravel().astype(int).tolist() for mask in masks]
+    found = node(
+        """
+        import { Following, extent, histogram, likeness } from "./following.js";
+        const size = data.size;
+        const bitmaps = data.bitmaps.map((bits) => Uint8Array.from(bits));
+        const track = new Following({ bitmap: bitmaps[0], size }, data.rgba[0]);
+        const boxes = [track.prompts()];
+        const taken = [track.accepts({ bitmap: bitmaps[2], size, score: 0.9 }, data.rgba[0]),
+          track.accepts({ bitmap: bitmaps[1], size, score: 0.2 }, data.rgba[0]),
+          track.accepts({ bitmap: bitmaps[1], size, score: 0.9 }, data.rgba[0])];
+        boxes.push(track.prompts());
+        track.lose();
+        boxes.push(track.prompts());
+        const colours = data.rgba.map((rgba) => histogram(rgba, bitmaps[0], size));
+        console.log(JSON.stringify({ boxes, taken, extent: extent(bitmaps[1], size), likeness: likeness(...colours),
+          colours: Array.from(colours[0]) }));
+        """,
+        {"size": [height, width], "bitmaps": columns, "rgba": [each.ravel().tolist() for each in rgba]},
+    )
+    pictures = [Picture.load(each[..., :3].copy()) for each in rgba]
+    mine = [histogram(picture.pixels, masks[0]) for picture in pictures]
+    assert found["colours"] == pytest.approx(mine[0].tolist())
+    assert found["likeness"] == pytest.approx(likeness(*mine))
+    assert found["extent"] == {"area": 13 * 16, "box": [18, 12, 34, 25]}
+    assert found["taken"] == [False, False, True]
+
+    class Scripted:
+        """Answers with the masks in turn, and keeps what it was asked."""
+
+        def __init__(self):
+            self.answers, self.asked = [masks[0], masks[1], masks[2], masks[2], masks[2]], []
+
+        def segment(self, view, **asked):
+            self.asked.append(asked)
+            logits = np.where(self.answers[len(self.asked) - 1], 5, -5).astype(np.float32)[None]
+            return Masks(logits, np.array([0.9], np.float32), Frame.fit((height, width), width, multiple=4))
+
+    model = Scripted()
+    track = Track(model, pictures[0], None, {"boxes": [15, 10, 30, 22]}, following=Following())
+    for _ in range(3):
+        track.step(pictures[0], None)
+    near, after, far, lost = model.asked[1:]
+    assert found["boxes"][0][0] == {"box": near["boxes"][0], "lean": True}
+    assert found["boxes"][1][0] == {"box": pytest.approx(after["boxes"][0]), "lean": True}
+    assert found["boxes"][1][1] == {"box": pytest.approx(far["boxes"][0]), "lean": False}
+    assert found["boxes"][2] == [{"box": pytest.approx(lost["boxes"][0]), "lean": False}]

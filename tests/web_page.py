@@ -35,14 +35,47 @@ def chromium() -> str:
     return found
 
 
+def moving(photo: Path, target: Path, *, hw=(480, 640), frames=48) -> list[tuple[int, int]]:
+    """Write what a camera sees that wanders over a photograph, as JPEGs in a row, which is what Chromium takes.
+
+    Gives the place of each frame's corner in the photograph, enlarged to the height of the frames.
+    """
+    from PIL import Image
+
+    with Image.open(photo) as opened:
+        large = opened.convert("RGB")
+    scale = 1.25 * max(hw[0] / large.height, hw[1] / large.width)
+    large = large.resize((round(large.width * scale), round(large.height * scale)))
+    spare = large.width - hw[1], large.height - hw[0]
+    places = []
+    with target.open("wb") as file:
+        for turn in np.linspace(0, 2 * np.pi, frames, endpoint=False):
+            x, y = (
+                round(side * (0.5 + 0.4 * part))
+                for side, part in zip(spare, (np.sin(turn), np.cos(turn)), strict=True)
+            )
+            large.crop((x, y, x + hw[1], y + hw[0])).save(file, "JPEG", quality=90)
+            places.append((x, y))
+    return places
+
+
+def camera_flags(film: Path) -> list[str]:
+    """Let Chromium take a film for its camera, without asking anybody."""
+    return [
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-video-capture={film}",
+    ]
+
+
 @contextmanager
-def browser() -> Iterator[object]:
+def browser(*flags: str) -> Iterator[object]:
     """Start the browser."""
     path = chromium()
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=path, args=FLAGS)
+        started = driver.chromium.launch(executable_path=path, args=[*FLAGS, *flags])
         yield started
         started.close()
 
@@ -52,7 +85,12 @@ class Visitor:
 
     def __init__(self, browser, url, **options):
         self.context = browser.new_context(
-            **{"viewport": {"width": 1200, "height": 800}, "accept_downloads": True} | options
+            **{
+                "viewport": {"width": 1200, "height": 800},
+                "accept_downloads": True,
+                "service_workers": "block",  # what one test keeps is not for the next
+            }
+            | options
         )
         self.context.set_default_timeout(PATIENCE_MS)
         self.page = self.context.new_page()

@@ -1,12 +1,13 @@
 """Take the pictures of docs/how-to/web-page.md: python docs/images/web-page.py (needs what tests/web_page.py needs)."""
 
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent.parent))
 
-from tests.web_page import Visitor, browser, serving  # noqa: E402
+from tests.web_page import Visitor, browser, camera_flags, moving, serving  # noqa: E402
 
 import samlet  # noqa: E402  the line above finds the tests
 
@@ -83,7 +84,38 @@ def phone(chrome, url):
     visitor.close()
 
 
+def camera(name, **options):
+    """The camera at work: a cup that is followed."""
+    with tempfile.TemporaryDirectory() as scratch:
+        film = Path(scratch) / "walk.mjpeg"
+        moving(SAMPLES / "coffee.jpg", film)
+        with browser(*camera_flags(film)) as chrome, serving(samlet.load()) as url:
+            visitor = Visitor(chrome, url, **options).visit(local=True)
+            visitor.page.click("#camera")
+            visitor.page.wait_for_selector("#live-take:not([disabled])")
+            box = visitor.page.locator("#live-stage").bounding_box()
+            left, top, scale = (
+                float(visitor.page.get_attribute("#live-stage", f"data-{what}"))
+                for what in ("left", "top", "scale")
+            )
+            corners = [
+                (box["x"] + 2 + left + x * scale, box["y"] + 2 + top + y * scale)
+                for x, y in ((110, 40), (520, 430))
+            ]
+            visitor.page.mouse.move(*corners[0])
+            visitor.page.mouse.down()
+            visitor.page.mouse.move(*corners[1], steps=4)
+            visitor.page.mouse.up()
+            visitor.page.mouse.move(5, 5)
+            visitor.page.wait_for_selector("#live-stage[data-state=following]")
+            visitor.page.wait_for_timeout(4000)
+            shoot(visitor, name)
+            visitor.close()
+
+
 if __name__ == "__main__":
+    camera("camera", viewport={"width": 1200, "height": 760})
+    camera("camera-phone", color_scheme="dark", **PHONE)
     with browser() as chrome, serving(samlet.load()) as url:
         for scene in (start, objects, everything, phone):
             scene(chrome, url)

@@ -113,7 +113,7 @@ def follow(
     asked = {"points": points, "labels": labels, "boxes": boxes}
     given = {name: part for name, part in asked.items() if part is not None}
     track: Track | None = None
-    for image, view in _embedded(answerer, frames):
+    for image, view in embedded(answerer, frames):
         if track is None:
             track = Track(answerer, image, view, given, following=following)
             yield track.first
@@ -123,8 +123,19 @@ def follow(
         raise InputError("expected frames, got none; name a folder of pictures or a clip")
 
 
-def _embedded(answerer: Answerer, frames: Iterable[Image]) -> Iterator[tuple[Image, Embedding]]:
-    """Read and embed the next frame on a thread of its own, while the one before is answered and drawn."""
+def embedded(answerer: Answerer, frames: Iterable[Image]) -> Iterator[tuple[Image, Embedding]]:
+    """Read and embed the next frame on a thread of its own, while the one before is answered and drawn.
+
+    Args:
+        answerer: The model.
+        frames: Pictures in their order.
+
+    Yields:
+        Each with its embedding.
+
+    Raises:
+        SamletError: A frame cannot be read, or the runtime failed.
+    """
     source = iter(frames)
 
     def following() -> tuple[Image, Embedding] | None:

@@ -1,12 +1,14 @@
 """Frames from folders, animations and videos, and clips made of them."""
 
 import io
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samlet.cli import pictures
-from samlet.errors import ImageError, InputError, MissingExtraError
+from samlet.errors import ImageError, InputError, MissingExtraError, OutputError
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -105,6 +107,73 @@ def clip(drawn: "Sequence[PillowImage.Image]", kind: str, *, fps: float) -> byte
         colours = [picture.quantize(128) for picture in drawn]
         colours[0].save(buffer, "GIF", append_images=colours[1:], **settings)
     return buffer.getvalue()
+
+
+class Film:
+    """An mp4 that grows picture by picture; see `film`."""
+
+    def __init__(self, container: Any) -> None:
+        """Begin one in an open container of av."""
+        self._container, self._stream, self._last = container, None, -1
+
+    def add(self, picture: "PillowImage.Image", seconds: float) -> None:
+        """Add a picture.
+
+        Args:
+            picture: RGB, all of one size.
+            seconds: When it is to be seen, after the beginning; later than the one before.
+        """
+        from fractions import Fraction
+
+        av = _av("to write an mp4")
+        if self._stream is None:
+            self._stream = self._container.add_stream("libx264", rate=1000, options={"preset": "veryfast"})
+            # Its colours are stored for every second pixel, so sides have to be even.
+            self._stream.width, self._stream.height = (side + side % 2 for side in picture.size)
+            self._stream.pix_fmt = "yuv420p"
+            self._stream.codec_context.time_base = Fraction(1, 1000)
+        size = self._stream.width, self._stream.height
+        frame = av.VideoFrame.from_image(picture if picture.size == size else picture.resize(size))
+        self._last = max(self._last + 1, round(1000 * seconds))
+        frame.pts, frame.time_base = self._last, Fraction(1, 1000)
+        self._container.mux(self._stream.encode(frame))
+
+    def end(self) -> None:
+        """Write what is still on its way."""
+        if self._stream is not None:
+            self._container.mux(self._stream.encode())
+
+
+@contextmanager
+def film(path: Path) -> Iterator[Film]:
+    """Write an mp4 while its pictures come; under its name it is there only when it is whole.
+
+    Args:
+        path: Its name.
+
+    Yields:
+        Where pictures are added.
+
+    Raises:
+        MissingExtraError: av is not installed.
+        OutputError: The file cannot be written.
+    """
+    av = _av("to write an mp4")
+    half = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(half), "w", format="mp4") as container:
+            made = Film(container)
+            yield made
+            made.end()
+        os.replace(half, path)
+    except OSError as error:
+        raise OutputError(
+            f"expected to write {str(path)!r:.200}, but it failed ({error.strerror or error}); choose another place"
+        ) from error
+    finally:
+        with suppress(OSError):  # it is not there, nor perhaps its folder
+            half.unlink()
 
 
 def _mp4(drawn: "Sequence[PillowImage.Image]", fps: float) -> bytes:

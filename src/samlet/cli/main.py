@@ -78,8 +78,8 @@ def _run(words: list[str]) -> int:
         return _finish(0)
     if args.command is None:
         raise InputError(
-            "expected a command (segment, everything, text, edit, serve, batch, multiview, sequence, models, fetch, "
-            "convert, export, quantize, evaluate, compare, distill, finetune), got none; see samlet --help"
+            "expected a command (segment, everything, text, edit, serve, batch, multiview, sequence, camera, models, "
+            "fetch, convert, export, quantize, evaluate, compare, distill, finetune), got none; see samlet --help"
         )
     return _finish(int(args.run(args) or 0))
 
@@ -111,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     from samlet import __version__
     from samlet.cli import (
         batch,
+        camera,
         compare,
         convert,
         distill,
@@ -149,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
         batch,
         multiview,
         sequence,
+        camera,
         models,
         fetch,
         convert,

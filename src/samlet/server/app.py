@@ -94,7 +94,7 @@ def create_app(
     app.state.settings, app.state.limits, app.state.budget = settings, settings.limits, budget
     app.state.pool, app.state.metrics = pool, Metrics(pool, cache, budget)
     app.state.kitchen = Kitchen(dict(loaded), cache, settings.limits, scorer=scorer, detector=detector)
-    app.state.decoders = {}
+    app.state.networks = {}
     app.state.downloads = label_studio.Downloads(settings)
     for room in (routes, models, runtime_routes, x_anylabeling, label_studio, osam):
         app.include_router(room.router)

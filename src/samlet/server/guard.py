@@ -12,13 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from samlet.server.bodies import drain
 from samlet.server.metrics import Metrics
 from samlet.server.refusals import ForbiddenError, GoneError, UnauthorizedError, refusal
-from samlet.server.settings import Settings
+from samlet.server.settings import PAGE_POLICY, Settings
 
-_PAGE_CSP = (
-    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; style-src 'self'; "
-    "img-src 'self' blob: data:; connect-src 'self' blob: data:; font-src 'self'; manifest-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors {ancestors}"
-)
 _API_CSP = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 _API_PATHS = ("/v1/", "/predict", "/setup", "/webhook", "/api/", "/health", "/metrics", "/openapi.json")
 """Where no page is: their answers may load nothing at all."""
@@ -41,7 +36,7 @@ class Guard:
         """
         self._app, self._settings, self._metrics = app, settings, metrics
         ancestors = " ".join(settings.frame_ancestors) or "'none'"
-        self._page_csp = _PAGE_CSP.format(ancestors=ancestors)
+        self._page_csp = f"{PAGE_POLICY}; frame-ancestors {ancestors}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -1,4 +1,4 @@
-"""Which models the server has, for every client; and their decoders as files, for browsers that decode themselves."""
+"""Which models the server has, for every client; and their networks as files, for browsers that run them themselves."""
 
 import asyncio
 from pathlib import Path
@@ -47,9 +47,7 @@ async def info(request: Request, model: str = _NAME) -> dict[str, Any]:
 )
 async def decoder(request: Request, model: str = _NAME) -> Response:
     """Give the decoder's graph, whose weights are in the file that X-Weights-Location names."""
-    graph, weights = await _packed(request, model)
-    headers = {"X-Weights-Location": weights.name, "Cache-Control": "no-cache"}
-    return Response(graph, media_type=_BYTES, headers=headers)
+    return await _graph(request, model, "decoder")
 
 
 @router.get(
@@ -60,8 +58,29 @@ async def decoder(request: Request, model: str = _NAME) -> Response:
 )
 async def decoder_weights(request: Request, model: str = _NAME) -> Response:
     """Give the decoder's weights, at the offsets that its graph names."""
-    _, weights = await _packed(request, model)
-    return FileResponse(weights, media_type=_BYTES, headers={"Cache-Control": "no-cache"})
+    return await _weights(request, model, "decoder")
+
+
+@router.get(
+    "/v1/models/{model}/encoder.onnx",
+    tags=["models"],
+    response_class=Response,
+    responses={200: _FILE, **refuses(400, 404, 503)},
+)
+async def encoder(request: Request, model: str = _NAME) -> Response:
+    """Give the encoder's graph, for a page with a live camera; X-Weights-Location names the file with its weights."""
+    return await _graph(request, model, "encoder")
+
+
+@router.get(
+    "/v1/models/{model}/encoder.bin",
+    tags=["models"],
+    response_class=Response,
+    responses={200: _FILE, **refuses(400, 404, 503)},
+)
+async def encoder_weights(request: Request, model: str = _NAME) -> Response:
+    """Give the encoder's weights, at the offsets that its graph names."""
+    return await _weights(request, model, "encoder")
 
 
 def described(kitchen: Kitchen, name: str, model: Model) -> dict[str, Any]:
@@ -87,27 +106,39 @@ def described(kitchen: Kitchen, name: str, model: Model) -> dict[str, Any]:
         "default": name == kitchen.default,
         "object_head": model.session.has_objects,
         "text": kitchen.reads,
+        "canvas": {"side": card.side, "pad": card.pad, "mean": list(card.mean), "std": list(card.std)},
         "batch_processing_mode": "text_prompt" if kitchen.reads else "default",
         "widgets": [{"name": widget, "value": value} for widget, value in widgets],
         "params": {},
     }
 
 
-async def _packed(request: Request, model: str) -> tuple[bytes, Path]:
-    """Give a decoder's graph and the file with its weights, which is written at the first use."""
+async def _graph(request: Request, model: str, role: str) -> Response:
+    graph, weights = await _packed(request, model, role)
+    headers = {"X-Weights-Location": weights.name, "Cache-Control": "no-cache"}
+    return Response(graph, media_type=_BYTES, headers=headers)
+
+
+async def _weights(request: Request, model: str, role: str) -> Response:
+    _, weights = await _packed(request, model, role)
+    return FileResponse(weights, media_type=_BYTES, headers={"Cache-Control": "no-cache"})
+
+
+async def _packed(request: Request, model: str, role: str) -> tuple[bytes, Path]:
+    """Give a network's graph and the file with its weights, which is written at the first use."""
     name, found = request.app.state.kitchen.model(model)
-    known: dict[str, tuple[bytes, Path]] = request.app.state.decoders
-    if name not in known:
-        known[name] = await asyncio.to_thread(_pack, found.card)
-    return known[name]
+    known: dict[tuple[str, str], tuple[bytes, Path]] = request.app.state.networks
+    if (name, role) not in known:
+        known[name, role] = await asyncio.to_thread(_pack, found.card, role)
+    return known[name, role]
 
 
-def _pack(card: Card) -> tuple[bytes, Path]:
+def _pack(card: Card, role: str) -> tuple[bytes, Path]:
     from samlet.packed import pack_model
 
     if "decoder" not in card.graphs:
         raise InputError(f"expected a model with a decoder, got {card.name}; ask the server for masks")
-    graph = pack_model(card, roles=["decoder"])["decoder"]
+    graph = pack_model(card, roles=[role])[role]
     if graph.packed is None:
-        raise CheckpointError(f"expected a file with the decoder's weights of {card.name}, got none")
+        raise CheckpointError(f"expected a file with the {role}'s weights of {card.name}, got none")
     return graph.onnx, graph.packed

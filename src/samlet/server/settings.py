@@ -8,6 +8,13 @@ from samlet.errors import InputError
 from samlet.limits import SERVER_LIMITS, ServerLimits
 
 _LEAST_CACHE = 64 * 2**20
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; style-src 'self'; "
+    "img-src 'self' blob: data:; connect-src 'self' blob: data:; font-src 'self'; manifest-src 'self'; "
+    "base-uri 'none'; form-action 'none'"
+)
+"""What the page may load (Content-Security-Policy): its own files and nothing else, from a server or a static host."""
+
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
 

@@ -1,5 +1,11 @@
-"""The web page beside an exported model: a folder that any static host serves, and that needs no server of ours."""
+"""The web page beside an exported model: a folder that any static host serves, and that needs no server of ours.
 
+A browser that opened it once keeps it whole and opens it again without network: its service worker gets the list of all
+files, and a version that is their digest.
+"""
+
+import hashlib
+import json
 from collections.abc import Iterator
 from importlib.resources import files as package_files
 from importlib.resources.abc import Traversable
@@ -8,9 +14,13 @@ from pathlib import Path
 from samlet.atomic import atomic_write
 from samlet.errors import ModelError, OutputError
 from samlet.server import web_runtime
+from samlet.server.settings import PAGE_POLICY
 
 _ENTRY = "index.html"
 _ENGINE = '<meta name="samlet-engine" content="{}">'
+_POLICY = f'<meta http-equiv="Content-Security-Policy" content="{PAGE_POLICY}">'
+_WORKER = "service-worker.js"
+_VERSION, _FILES = 'const VERSION = "";', "const FILES = [];"
 
 
 def write_static(folder: Path) -> list[Path]:
@@ -37,12 +47,13 @@ def write_static(folder: Path) -> list[Path]:
             "run python -m samlet.server.web_runtime"
         )
     contents = dict(_page_files(package_files("samlet.server") / "web"))
-    contents[_ENTRY] = contents[_ENTRY].replace(
-        _ENGINE.format("server").encode(), _ENGINE.format("browser").encode()
+    contents[_ENTRY] = _filled_in(
+        contents[_ENTRY], {_ENGINE.format("server"): f"{_POLICY}\n  {_ENGINE.format('browser')}"}
     )
     contents["runtime/runtime.json"] = web_runtime.facts()
     for name in (*web_runtime.FILES, web_runtime.LICENCE):
         contents[f"runtime/{web_runtime.VERSION}/{name}"] = (runtime / name).read_bytes()
+    contents[_WORKER] = _kept(contents, folder)
     written = []
     for name, data in contents.items():
         target = folder / name
@@ -55,6 +66,29 @@ def write_static(folder: Path) -> list[Path]:
             ) from None
         written.append(atomic_write(target, data))
     return written
+
+
+def _kept(contents: dict[str, bytes], folder: Path) -> bytes:
+    """Fill in the service worker: all files by name, and a version that changes with any of them."""
+    manifest = (folder / "manifest.json").read_bytes()
+    model = sorted(json.loads(manifest).get("files", {}))  # each by its digest in the manifest
+    names = sorted({*contents, *model, "manifest.json"} - {_WORKER})
+    digest = hashlib.sha256(manifest)
+    for name in sorted(contents):
+        digest.update(hashlib.sha256(name.encode() + b"\0" + contents[name]).digest())
+    filled = {
+        _VERSION: f'const VERSION = "{digest.hexdigest()[:16]}";',
+        _FILES: f"const FILES = {json.dumps(names)};",
+    }
+    return _filled_in(contents[_WORKER], filled)
+
+
+def _filled_in(text: bytes, parts: dict[str, str]) -> bytes:
+    for blank, part in parts.items():
+        if text.count(blank.encode()) != 1:
+            raise ModelError(f"expected the page's {blank!r} once, found another page; install samlet again")
+        text = text.replace(blank.encode(), part.encode())
+    return text
 
 
 def _page_files(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, bytes]]:

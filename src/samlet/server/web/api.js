@@ -77,11 +77,11 @@ function note(line, progress) {
   return line.masks ? line : null;
 }
 
-/** The files of a model's decoder, or null if the server has none to give. */
-export async function decoderFiles(model) {
+/** The files of a model's encoder or decoder, or null if the server has none to give. */
+export async function networkFiles(model, role) {
   const folder = new URL(`models/${encodeURIComponent(model)}/`, BASE);
   const [graph, weights] = await Promise.all(
-    ["decoder.onnx", "decoder.bin"].map((name) => ask(new URL(name, folder)).catch(() => null)),
+    [`${role}.onnx`, `${role}.bin`].map((name) => ask(new URL(name, folder)).catch(() => null)),
   );
   if (!graph?.ok || !weights?.ok) return null;
   return {

@@ -2,15 +2,17 @@
 
 import { whenTokenIsWanted } from "./api.js";
 import { Cutting } from "./cutting.js";
+import { Camera } from "./camera.js";
 import { BrowserEngine } from "./engine-browser.js";
 import { ServerEngine } from "./engine-server.js";
-import { coco, cutout, download, maskPicture, svg } from "./exports.js";
+import { coco, cutout, download, maskPicture, onGround, svg } from "./exports.js";
 import { Finding } from "./finding.js";
 import { fillShortcuts } from "./help.js";
 import { listenToKeys } from "./keyboard.js";
 import { busy, calm, complain, say, time } from "./notices.js";
 import { Objects } from "./objects.js";
 import { Panel } from "./panel.js";
+import { keepForOffline } from "./offline.js";
 import { listenForPictures } from "./pictures.js";
 import { Previews } from "./previews.js";
 import { Stage } from "./stage.js";
@@ -38,11 +40,19 @@ const stage = new Stage($("stage"), {
   view, objects, cutting, previews, finding, pick, brushSize: () => Number($("brush").value),
 });
 
+const camera = new Camera({
+  load: () => engine.live($("model").value),
+  began: () => { opening++; leave(); $("start").hidden = true; },
+  took: (blob) => open(blob, "camera.jpg"),
+  stopped: () => { $("start").hidden = false; say("Ready."); },
+});
+
 // A picture
 
 async function open(file, name) {
   const turn = ++opening;
   calm();
+  camera.close();
   loading = busy("Opening the picture …");
   $("work").hidden = false;
   $("start").hidden = true;
@@ -190,7 +200,9 @@ function nextCandidate() {
 // Saving
 
 const SAVES = {
-  cutout: (wanted) => cutout(view.bitmap, wanted, picture.stem),
+  cutout: (wanted) => cutout(view.bitmap, wanted, picture.stem, softness()),
+  blurred: (wanted) => onGround(view.bitmap, wanted, picture.stem, softness()),
+  ground: (wanted) => onGround(view.bitmap, wanted, picture.stem, softness(), $("ground").value),
   mask: (wanted) => maskPicture(wanted, picture.stem),
   coco: (wanted) => coco(wanted, picture.stem, picture.name),
   svg: (wanted) => svg(wanted, picture.stem),
@@ -210,6 +222,10 @@ async function save(kind) {
   } catch (error) {
     complain(error);
   }
+}
+
+function softness() {
+  return $("soft").checked ? Math.max(2, Math.max(...picture.size) / 400) : 0;
 }
 
 function savable() {
@@ -278,6 +294,7 @@ const commands = {
   choose: (index) => { if (objects.list[index]) objects.select(objects.list[index].id); },
   cancel() {
     calm();
+    if (camera.isOn) camera.letGo();
     if (!stage.cancel() && finding.isOn) endPicking();
   },
   undo: () => say(objects.undo() ? "Undone." : "Nothing to undo."),
@@ -372,10 +389,15 @@ const prefersDark = window.matchMedia("(prefers-color-scheme: dark)");
 prefersDark.addEventListener("change", ({ matches }) => chooseTheme(matches));
 chooseTheme(prefersDark.matches);
 // The server need not keep a picture whose visitor has left; one who comes back begins anew.
-window.addEventListener("pagehide", () => engine.close().catch(() => {}));
+window.addEventListener("pagehide", () => {
+  camera.close();
+  engine.close().catch(() => {});
+});
 window.addEventListener("pageshow", ({ persisted }) => { if (persisted) window.location.reload(); });
 fillShortcuts($("shortcuts"));
 whenTokenIsWanted(askForToken);
+for (const id of ["camera", "camera-again"]) $(id).addEventListener("click", () => camera.start());
 $("promise").textContent = $("privacy").textContent = promise();
 update();
 loadModels();
+if (isStatic) keepForOffline(say);

@@ -49,6 +49,13 @@ export class BrowserEngine {
     return { width: bitmap.width, height: bitmap.height, milliseconds };
   }
 
+  /** What a live camera needs: {card, runtime, files: {encoder, decoder}}. */
+  async live() {
+    const card = await this.#readManifest();
+    const { runtime, files: { encoder, decoder } } = await this.#fetch(["encoder", "decoder"]);
+    return { card, runtime, files: { encoder, decoder } };
+  }
+
   async close() {
     if (!this.#open) return;
     this.#open = false;
@@ -96,11 +103,18 @@ export class BrowserEngine {
   }
 
   async #load() {
+    const { runtime, files } = await this.#fetch(["encoder", "decoder", "objects"]);
+    this.#client = new WorkerClient();
+    await this.#client.call("open", { runtime, threads: threadsToUse(), files });
+  }
+
+  async #fetch(wanted) {
     const manifest = await this.#readManifest();
     const runtime = await loadRuntime();
     if (!runtime) throw new Error("The folder runtime beside this page is missing; export the page again.");
-    const roles = ["encoder", "decoder", "objects"].filter((role) => manifest[role]);
-    const total = Object.values(manifest.files).reduce((sum, { size }) => sum + size, 0);
+    const roles = wanted.filter((role) => manifest[role]);
+    const names = roles.flatMap((role) => [manifest[role].graph, manifest[role].weights]);
+    const total = names.reduce((sum, name) => sum + manifest.files[name].size, 0);
     let done = 0;
     const bytes = async (name) => {
       const data = await download(new URL(name, FOLDER), (more) => this.#onLoad(done += more, total));
@@ -112,8 +126,7 @@ export class BrowserEngine {
       const { graph, weights } = manifest[role];
       files[role] = { graph: await bytes(graph), weights: await bytes(weights), location: weights };
     }
-    this.#client = new WorkerClient();
-    await this.#client.call("open", { runtime, threads: threadsToUse(), files });
+    return { runtime, files };
   }
 }
 

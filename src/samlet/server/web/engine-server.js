@@ -39,6 +39,18 @@ export class ServerEngine {
     return picture;
   }
 
+  /** What a live camera needs: {card, runtime, files: {encoder, decoder}}; no frame goes to the server. */
+  async live(model) {
+    const runtime = await loadRuntime();
+    if (!runtime) {
+      throw new Error("Live masks need onnxruntime-web on the server; run python -m samlet.server.web_runtime there.");
+    }
+    const card = (await api.models())[model]?.canvas;
+    const [encoder, decoder] = await Promise.all(["encoder", "decoder"].map((role) => api.networkFiles(model, role)));
+    if (!card || !encoder || !decoder) throw new Error(`${model} cannot run in a browser; choose another model.`);
+    return { card, runtime, files: { encoder, decoder } };
+  }
+
   async close() {
     const picture = this.#picture;
     this.#picture = null;
@@ -101,7 +113,7 @@ export class ServerEngine {
       this.#dropLocal();
       const runtime = await loadRuntime();
       if (!runtime) throw new Error("onnxruntime-web is not installed there");
-      const files = await api.decoderFiles(picture.model);
+      const files = await api.networkFiles(picture.model, "decoder");
       if (!files) throw new Error(`${picture.model} has no decoder for browsers`);
       const client = new WorkerClient();
       this.#local = { client, model: picture.model };

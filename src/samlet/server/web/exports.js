@@ -4,10 +4,12 @@ import { bitmapOf, measure, pack, union } from "./masks.js";
 import { simplify, trace } from "./outlines.js";
 
 const TOLERANCE = 0.5; // pixels by which an SVG's outline may leave the mask's
+const BLUR = 0.02; // of the longer side, for a ground out of focus
 
-/** The objects on a transparent ground, cropped to them. */
-export async function cutout(bitmap, objects, stem) {
+/** The objects on a transparent ground, cropped to them; `soft` pixels of their edge fade. */
+export async function cutout(bitmap, objects, stem, soft = 0) {
   const mask = union(objects.map(({ mask }) => mask));
+  if (soft) return softCutout(bitmap, mask, stem, soft);
   const { box: [x0, y0, x1, y1] } = measure(mask);
   const [width, height] = [x1 - x0, y1 - y0];
   const context = new OffscreenCanvas(width, height).getContext("2d");
@@ -22,6 +24,58 @@ export async function cutout(bitmap, objects, stem) {
   }
   context.putImageData(pixels, 0, 0);
   return { name: `${stem}.cutout.png`, blob: await context.canvas.convertToBlob({ type: "image/png" }) };
+}
+
+async function softCutout(bitmap, mask, stem, soft) {
+  const { box } = measure(mask);
+  const reach = Math.ceil(2 * soft); // beyond it the blurred edge is nothing
+  const [x0, y0] = box.slice(0, 2).map((low) => Math.max(0, low - reach));
+  const [x1, y1] = [Math.min(bitmap.width, box[2] + reach), Math.min(bitmap.height, box[3] + reach)];
+  const canvas = new OffscreenCanvas(x1 - x0, y1 - y0);
+  canvas.getContext("2d").drawImage(lifted(bitmap, mask, soft), -x0, -y0);
+  return { name: `${stem}.cutout.png`, blob: await canvas.convertToBlob({ type: "image/png" }) };
+}
+
+/** The picture with another ground: blurred, or of one colour ("#rrggbb"). */
+export async function onGround(bitmap, objects, stem, soft, colour = null) {
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+  const context = canvas.getContext("2d");
+  context.drawImage(bitmap, 0, 0); // a blur fades at the picture's own edges; this lies below
+  if (colour) {
+    context.fillStyle = colour;
+    context.fillRect(0, 0, canvas.width, canvas.height);
+  } else {
+    blurred(context, BLUR * Math.max(bitmap.width, bitmap.height)).drawImage(bitmap, 0, 0);
+    context.filter = "none";
+  }
+  context.drawImage(lifted(bitmap, union(objects.map(({ mask }) => mask)), soft), 0, 0);
+  return { name: `${stem}.${colour ? "ground" : "blurred"}.png`, blob: await canvas.convertToBlob({ type: "image/png" }) };
+}
+
+// A canvas of the picture's size with what lies in the mask, and nothing else.
+function lifted(bitmap, mask, soft) {
+  const [height, width] = mask.size;
+  const shape = new OffscreenCanvas(width, height);
+  const pen = shape.getContext("2d");
+  const pixels = pen.createImageData(width, height);
+  const inside = bitmapOf(mask);
+  for (let x = 0, at = 0; x < width; x++) {
+    for (let y = 0; y < height; y++, at++) pixels.data[4 * (y * width + x) + 3] = inside[at] * 255;
+  }
+  pen.putImageData(pixels, 0, 0);
+  const canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext("2d");
+  (soft ? blurred(context, soft / 2) : context).drawImage(shape, 0, 0);
+  context.filter = "none";
+  context.globalCompositeOperation = "source-in";
+  context.drawImage(bitmap, 0, 0);
+  return canvas;
+}
+
+function blurred(context, pixels) {
+  if (!("filter" in context)) throw new Error("This browser cannot blur; save with a hard edge, or on a plain ground.");
+  context.filter = `blur(${pixels}px)`;
+  return context;
 }
 
 /** White inside, black outside, of the picture's size. */

@@ -11,6 +11,8 @@ const [PADDING, BOX_LOW, BOX_HIGH] = [-1, 2, 3];
 let ort = null;
 const networks = {};
 let held = null; // the embedding of the one picture on the page
+let hint = null; // logits that the next answer may lean on, and those of the last one
+let lastLogits = null;
 
 const calls = {
   /** Load the runtime and the networks {role: {graph, weights, location}}. */
@@ -33,16 +35,18 @@ const calls = {
   },
 
   /** Encode a picture here: RGBA pixels, and the manifest's numbers. */
-  async embed({ rgba, hw, card }) {
+  async embed(picture) {
     const started = performance.now();
-    const frame = fitFrame(hw, card.side, card.pad);
-    const input = networkInput(rgba, frame, card.mean, card.std);
-    const encoder = networks.encoder;
-    const image = new ort.Tensor("float32", input, [1, 3, ...frame.canvas_hw]);
-    const answer = await encoder.run({ [encoder.inputNames[0]]: image });
-    const tensor = answer[encoder.outputNames[0]];
+    const { tensor, frame } = await encode(picture);
     held = { tensor, shape: tensor.dims, frame };
     return { milliseconds: performance.now() - started };
+  },
+
+  /** The same for another worker, whose `hold` takes it. */
+  async encode(picture) {
+    const started = performance.now();
+    const { tensor, frame } = await encode(picture);
+    return { data: tensor.data, shape: tensor.dims, frame, milliseconds: performance.now() - started };
   },
 
   drop() {
@@ -67,6 +71,19 @@ const calls = {
     return { loops, size, score, milliseconds: performance.now() - started };
   },
 
+  /** A mask to follow, as a bitmap on a picture of at most `longest` pixels a side; `lean` on what was kept last. */
+  async track({ prompt, longest, lean }) {
+    const { logits, score, grid } = await decode(prompt, 0, lean ? hint : null);
+    lastLogits = { data: Float32Array.from(logits), grid };
+    const size = shrunk(held.frame.image_hw, longest);
+    return { bitmap: enlarge(logits, grid, coveredCells(held.frame, grid), size), size, score };
+  },
+
+  /** Keep the last answer of `track` as a hint. */
+  keep() {
+    hint = lastLogits;
+  },
+
   /** Boxes of objects from the object head, best first: [{box, score}] in picture pixels. */
   async objects() {
     const network = networks.objects;
@@ -78,7 +95,16 @@ const calls = {
   },
 };
 
-async function decode({ points, box }, token) {
+async function encode({ rgba, hw, card }) {
+  const frame = fitFrame(hw, card.side, card.pad);
+  const input = networkInput(rgba, frame, card.mean, card.std);
+  const { encoder } = networks;
+  const image = new ort.Tensor("float32", input, [1, 3, ...frame.canvas_hw]);
+  const answer = await encoder.run({ [encoder.inputNames[0]]: image });
+  return { tensor: answer[encoder.outputNames[0]], frame };
+}
+
+async function decode({ points, box }, token, before = null) {
   if (!held) throw new Error("there is no picture any more");
   const coords = points.flatMap(({ x, y }) => toCanvas(held.frame, [x, y]));
   const labels = points.map(({ label }) => label);
@@ -90,13 +116,14 @@ async function decode({ points, box }, token) {
     labels.push(PADDING);
   }
   const grid = [LOGITS_PER_CELL * held.shape[2], LOGITS_PER_CELL * held.shape[3]];
+  const leans = before !== null && before.grid[0] === grid[0] && before.grid[1] === grid[1];
   const float = (values, shape) => new ort.Tensor("float32", Float32Array.from(values), shape);
   const all = {
     image_embeddings: held.tensor,
     point_coords: float(coords, [1, labels.length, 2]),
     point_labels: float(labels, [1, labels.length]),
-    mask_input: new ort.Tensor("float32", new Float32Array(grid[0] * grid[1]), [1, 1, ...grid]),
-    has_mask_input: float([0], [1]),
+    mask_input: new ort.Tensor("float32", leans ? before.data : new Float32Array(grid[0] * grid[1]), [1, 1, ...grid]),
+    has_mask_input: float([leans ? 1 : 0], [1]),
   };
   const feeds = Object.fromEntries(networks.decoder.inputNames.map((name) => [name, all[name]]));
   const { low_res_masks: masks, iou_predictions: scores } = await networks.decoder.run(feeds);
@@ -113,7 +140,9 @@ let last = Promise.resolve();
 self.onmessage = ({ data: { id, name, argument } }) => {
   last = last.then(async () => {
     try {
-      self.postMessage({ id, result: await calls[name](argument) });
+      const result = await calls[name](argument);
+      const large = result?.data ?? result?.bitmap; // moves instead of being copied
+      self.postMessage({ id, result }, large ? [large.buffer] : []);
     } catch (error) {
       self.postMessage({ id, error: String(error?.message ?? error) });
     }

@@ -33,6 +33,18 @@ export class View extends EventTarget {
     if (bitmap) this.fit();
   }
 
+  /** The next frame of what moves: where it lies stays, unless its size is another. */
+  advance(bitmap) {
+    const isAlike = this.#bitmap?.width === bitmap.width && this.#bitmap?.height === bitmap.height;
+    if (!isAlike) {
+      this.show(bitmap);
+      return;
+    }
+    this.#bitmap.close?.();
+    this.#bitmap = bitmap;
+    this.repaint("picture", "masks", "overlay");
+  }
+
   get bitmap() {
     return this.#bitmap;
   }
