@@ -62,6 +62,7 @@ def test_every_command_of_the_overview_parses(project, capsys):
             "text",
             "multiview",
             "sequence",
+            "camera",
             "finetune",
             "distill",
             "quantize",

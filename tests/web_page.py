@@ -35,7 +35,7 @@ def chromium() -> str:
     return found
 
 
-def moving(photo: Path, target: Path, *, hw=(480, 640), frames=48) -> list[tuple[int, int]]:
+def moving(photo: Path, target: Path, *, hw=(480, 640), frames=48, zoom=1.25) -> list[tuple[int, int]]:
     """Write what a camera sees that wanders over a photograph, as JPEGs in a row, which is what Chromium takes.
 
     Gives the place of each frame's corner in the photograph, enlarged to the height of the frames.
@@ -44,7 +44,7 @@ def moving(photo: Path, target: Path, *, hw=(480, 640), frames=48) -> list[tuple
 
     with Image.open(photo) as opened:
         large = opened.convert("RGB")
-    scale = 1.25 * max(hw[0] / large.height, hw[1] / large.width)
+    scale = zoom * max(hw[0] / large.height, hw[1] / large.width)
     large = large.resize((round(large.width * scale), round(large.height * scale)))
     spare = large.width - hw[1], large.height - hw[0]
     places = []

@@ -3,6 +3,7 @@
 import argparse
 import functools
 import json
+import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -113,6 +114,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             f"expected a name ending in .mp4 after --output, got {args.output.name!r:.80}; correct it"
         )
+    # A frame is embedded while another is answered: with all cores for each they would wait for each other, spinning.
+    args.threads = args.threads or max(1, (os.cpu_count() or 1) // 2)
     model = shared.load_model(args)
     is_camera = args.source.isascii() and args.source.isdecimal()
     frames = (
@@ -146,7 +149,7 @@ class _Live:
         self._track: Track | None = None
         self._born: deque[float] = deque()  # when the frames that are under way came
         self._shown: deque[float] = deque(maxlen=_RECENT)
-        self._latencies: list[float] = []
+        self._latencies: deque[float] = deque(maxlen=1000)
         self._count = self._found = 0
         self._started = time.perf_counter()
 
@@ -201,7 +204,7 @@ class _Live:
         now = time.perf_counter()
         latency = now - self._born.popleft()
         self._shown.append(now)
-        self._latencies = [*self._latencies[-999:], latency]
+        self._latencies.append(latency)
         span = self._shown[-1] - self._shown[0]
         rate = (len(self._shown) - 1) / span if span > 0 else 0.0
         _label(picture, f"{rate:.1f} frames/s  {1000 * latency:.0f} ms{_state(step)}")

@@ -114,7 +114,8 @@ class Film:
 
     def __init__(self, container: Any) -> None:
         """Begin one in an open container of av."""
-        self._container, self._stream, self._last = container, None, -1
+        self._container, self._last = container, -1
+        self._stream: Any = None
 
     def add(self, picture: "PillowImage.Image", seconds: float) -> None:
         """Add a picture.

@@ -6,8 +6,6 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from samlet.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -81,7 +79,7 @@ class Window:
         Args:
             picture: RGB.
         """
-        self._cv2.imshow(_TITLE, np.ascontiguousarray(np.asarray(picture)[..., ::-1]))
+        self._cv2.imshow(_TITLE, _swapped(picture))
         key = self._cv2.waitKey(1) & 0xFF
         closed = self._cv2.getWindowProperty(_TITLE, self._cv2.WND_PROP_VISIBLE) < 1
         self.is_over = self.is_over or key in _QUIT or closed
@@ -128,10 +126,17 @@ def camera(number: int) -> Iterator["Image"]:
     newest = _Newest(device)
     try:
         for index, pixels in enumerate(newest):
-            yield Image.load(np.ascontiguousarray(pixels[..., ::-1]), name=f"camera {number}, frame {index}")
+            yield Image.load(_swapped(pixels), name=f"camera {number}, frame {index}")
     finally:
         newest.stop()
         device.release()
+
+
+def _swapped(pixels: Any) -> Any:
+    """Turn RGB into OpenCV's BGR, or back."""
+    import numpy as np  # late: the command's help needs none
+
+    return np.ascontiguousarray(np.asarray(pixels)[..., ::-1])
 
 
 class _Newest:

@@ -382,7 +382,10 @@ $("text-form").addEventListener("submit", (event) => {
   event.preventDefault();
   findText($("text").value.trim());
 });
-$("model").addEventListener("change", () => { if (picture) open(picture.file, picture.name); });
+$("model").addEventListener("change", () => {
+  camera.forget();
+  if (picture) open(picture.file, picture.name);
+});
 $("theme").addEventListener("click", () => chooseTheme(document.documentElement.dataset.theme !== "dark"));
 $("help").addEventListener("click", commands.help);
 const prefersDark = window.matchMedia("(prefers-color-scheme: dark)");

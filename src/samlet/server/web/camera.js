@@ -42,6 +42,12 @@ export class Camera {
     $("live").hidden = true;
   }
 
+  /** Another model was chosen. */
+  forget() {
+    if (this.isOn) this.#stop();
+    this.#live.forget();
+  }
+
   async #begin(work) {
     calm();
     $("live").hidden = false;

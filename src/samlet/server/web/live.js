@@ -53,6 +53,18 @@ export class Live {
       dragCancel: () => { this.#rubber = null; },
       hover: (point, event) => this.#hover(point, event),
     });
+    stage.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || !this.#frame) return;
+      const [height, width] = this.#frame.hw;
+      this.#begin({ points: [{ x: width / 2, y: height / 2, label: 1 }], box: null });
+      event.preventDefault();
+    });
+  }
+
+  /** Another model was chosen: its networks are loaded at the next start. */
+  forget() {
+    for (const part of ["encoder", "decoder"]) this.#workers?.[part].close();
+    this.#workers = null;
   }
 
   get isOn() {
