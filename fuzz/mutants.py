@@ -104,15 +104,21 @@ def _one_process(report: Report, module: str, span: tuple[int, int], hangs: floa
 
 
 def _lines(stream: IO[bytes], hangs: float) -> Iterator[bytes]:
-    """Give lines until the stream ends, or is silent for too long; the start may take any time."""
-    buffer, patience = b"", None
-    while select.select([stream], [], [], patience)[0]:
+    """Give lines until the stream ends, or is silent for too long; the start may take any time.
+
+    Silence is counted by the second, so that a computer that slept meanwhile has slept one second.
+    """
+    buffer, begun, silent = b"", False, 0
+    while silent < hangs or not begun:
+        if not select.select([stream], [], [], 1)[0]:
+            silent += 1
+            continue
         chunk = os.read(stream.fileno(), 2**16)
         if not chunk:
             return
         *lines, buffer = (buffer + chunk).split(b"\n")
         yield from lines
-        patience = hangs
+        begun, silent = True, 0
 
 
 def _ended(process: "subprocess.Popen[bytes]") -> bool:

@@ -60,7 +60,7 @@ def test_checksums_are_made_right_again() -> None:
 def test_the_supervisor_notices_every_kind_of_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'src'}")
     monkeypatch.chdir(ROOT)
-    report = run("bad", 11, module="tests.bad_readers", hangs=6)
+    report = run("bad", 11, module="tests.bad_readers", hangs=4)
     kinds = {index: told.partition(":")[0] for index, told in report.faults}
     assert kinds == {2: "died", 4: "hung", 5: "foreign", 6: "foreign", 7: "foreign", 8: "slow"}
     assert "MemoryError" in dict(report.faults)[7] and "SIGABRT" not in dict(report.faults)[7]
