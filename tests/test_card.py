@@ -79,6 +79,7 @@ BAD = [
         "https://",
     ),
     ({"colour": "red"}, "has unknown colour"),
+    ({"two\nlines": 1, "l" * 100: 2}, r"has unknown 'l{39}, 'two\\nlines'; correct"),
 ]
 
 

@@ -317,7 +317,7 @@ class _Reader:
         missing, unknown = sorted(keys - fields.keys()), sorted(fields.keys() - keys)
         if missing or unknown:
             found = [f"lacks {', '.join(missing)}"] if missing else []
-            found += [f"has unknown {', '.join(map(str, unknown))}"] if unknown else []
+            found += [f"has unknown {', '.join(map(_plain, unknown[:5]))}"] if unknown else []
             raise CheckpointError(
                 f"expected the keys of a model card in {origin}, but it {' and '.join(found)}; "
                 "correct the card"
@@ -367,6 +367,11 @@ class _Reader:
         if not isinstance(value, list) or len(value) != 3 or not all(map(_is_number, value)):
             raise self.error(key, "three numbers (red, green, blue)")
         return float(value[0]), float(value[1]), float(value[2])
+
+
+def _plain(key: object) -> str:
+    """Give a key as it is, or quoted and cut if it is none of a sane file."""
+    return str(key) if re.fullmatch(r"[\w.-]{1,40}", str(key)) else repr(key)[:40]
 
 
 def _shown(value: object) -> str:

@@ -80,9 +80,11 @@ def plan(
             )
         _refuse_clash(db)
         unasked, unknown = _ask(db, prompts_path) if prompts_path is not None else (0, 0)
-        _refuse_gone(db)
-        changed = _changed(db)
-        new = _append(db, size)
+        known, planned, there, different = _compared(db)
+        if known < planned:
+            _refuse_gone(db)
+        changed = _changed(db) if different else 0
+        new = _append(db, size) if known < there else 0
         twice = db.execute("SELECT coalesce(sum(twice), 0) FROM listed").fetchone()[0]
         db.execute("INSERT OR REPLACE INTO facts VALUES ('shard', ?)", (str(size),))
         if new or changed:
@@ -138,6 +140,26 @@ def _ask(db: Any, path: str) -> tuple[int, int]:
     return int(unasked), int(unknown)
 
 
+_DIFFERENT = "(items.stamp != listed.stamp OR items.objects IS NOT listed.objects)"
+
+
+def _compared(db: Any) -> tuple[int, int, int, int]:
+    """Walk once through plan and listing: usually that says that nothing has changed, and all further walks are spared.
+
+    Returns:
+        How many pictures of the plan are listed, how many the plan has, how many are listed, and how many of the first
+        differ in any way.
+    """
+    known, different = db.execute(
+        f"SELECT count(*), coalesce(sum({_DIFFERENT} OR items.source != listed.source), 0) "
+        "FROM items JOIN listed USING (name)"
+    ).fetchone()
+    planned, there = (
+        db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("items", "listed")
+    )
+    return int(known), int(planned), int(there), int(different)
+
+
 def _refuse_gone(db: Any) -> None:
     gone, example = db.execute(
         "SELECT count(*), min(name) FROM items WHERE NOT EXISTS (SELECT 1 FROM listed WHERE listed.name = items.name)"
@@ -150,18 +172,19 @@ def _refuse_gone(db: Any) -> None:
 
 
 def _changed(db: Any) -> int:
-    different = "items.stamp != listed.stamp OR items.objects IS NOT listed.objects"
     db.execute(
         "CREATE TEMP TABLE IF NOT EXISTS touched (shard INTEGER PRIMARY KEY)",
     )
     db.execute("DELETE FROM touched")
     db.execute(
-        f"INSERT OR IGNORE INTO touched SELECT shard FROM items JOIN listed USING (name) WHERE {different}"
+        f"INSERT OR IGNORE INTO touched SELECT shard FROM items JOIN listed USING (name) WHERE {_DIFFERENT}"
     )
-    count = db.execute(f"SELECT count(*) FROM items JOIN listed USING (name) WHERE {different}").fetchone()[0]
+    count = db.execute(f"SELECT count(*) FROM items JOIN listed USING (name) WHERE {_DIFFERENT}").fetchone()[
+        0
+    ]
     db.execute(
         "UPDATE items SET stamp = listed.stamp, source = listed.source, objects = listed.objects FROM listed "
-        f"WHERE items.name = listed.name AND ({different} OR items.source != listed.source)"
+        f"WHERE items.name = listed.name AND ({_DIFFERENT} OR items.source != listed.source)"
     )
     db.execute(
         "UPDATE items SET state = 0, masks = 0, reason = '', recipe = NULL WHERE shard IN (SELECT shard FROM touched)"
