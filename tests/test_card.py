@@ -226,7 +226,7 @@ def test_a_trained_file_carries_its_card(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [
-        (None, ModelError, "cannot be read"),
+        (None, ModelError, "found none"),
         (b"", CheckpointError, "it is empty"),
         (b"\xff" * 40, CheckpointError, "neither a safetensors file nor"),
         (b"\x02" + b"\0" * 7 + b"[]", CheckpointError, "neither a safetensors file nor"),
