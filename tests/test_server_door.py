@@ -439,6 +439,24 @@ def test_long_work_leaves_a_worker_free_and_what_waits_is_refused_at_the_end():
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(
+    ("raised", "seen"),
+    [(KeyError("x"), KeyError), (StopIteration(), RuntimeError), (MemoryError(), MemoryError)],
+)
+def test_whatever_work_raises_reaches_its_request(raised, seen):
+    def work():
+        raise raised
+
+    async def run() -> None:
+        pool = Pool(workers=1, queue=2, wait_seconds=30)
+        with pytest.raises(seen):
+            await pool.run(work)
+        assert pool.running == 0 and await pool.run(lambda: 1) == 1
+        await pool.stop()
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
 def test_what_nobody_waits_for_is_let_go_at_once():
     class Body:
         pass

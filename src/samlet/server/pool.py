@@ -171,6 +171,8 @@ def _tell(job: _Job, result: Any, error: BaseException | None) -> None:
             return
         if error is None:
             job.future.set_result(result)
+        elif isinstance(error, StopIteration):  # which no future takes; its request would wait for ever
+            job.future.set_exception(RuntimeError("a worker's function raised StopIteration"))
         else:
             job.future.set_exception(error)
 
