@@ -3,7 +3,6 @@
 import argparse
 import faulthandler
 import json
-import resource
 import sys
 import time
 from collections.abc import Mapping
@@ -41,6 +40,8 @@ def _place(error: BaseException) -> str:
 
 
 def main(targets: Mapping[str, Target] = TARGETS) -> None:
+    import resource  # Linux has it, and /proc
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("target", choices=targets)
     parser.add_argument("start", type=int)

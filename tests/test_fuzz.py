@@ -15,6 +15,7 @@ from fuzz.targets import CORPUS, TARGETS
 
 ROOT = Path(__file__).parent.parent
 MUTANTS = 120
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="limits of memory and /proc are Linux'")
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -57,6 +58,7 @@ def test_checksums_are_made_right_again() -> None:
     assert outcome(TARGETS["png"], bytes(data)) == "refused" and png_repaired(bytes(data)) != bytes(data)
 
 
+@on_linux
 def test_the_supervisor_notices_every_kind_of_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'src'}")
     monkeypatch.chdir(ROOT)
@@ -68,6 +70,7 @@ def test_the_supervisor_notices_every_kind_of_fault(monkeypatch: pytest.MonkeyPa
     assert "| bad | 11 | 4 | 1 | 2 | 3 | 1 |" in table([report])
 
 
+@on_linux
 def test_the_command_says_what_became_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'src'}")
     command = [sys.executable, "-m", "fuzz.mutants", "--count", "20", "rle"]
