@@ -19,8 +19,6 @@ class Numbered(Target):
 def read(data: bytes) -> None:
     if data == b"2":
         os.abort()
-    if data == b"4":
-        time.sleep(1000)
     if data == b"5":
         raise KeyError("foreign")
     if data == b"6":
@@ -35,5 +33,11 @@ def read(data: bytes) -> None:
         raise InputError("expected a good file, got another; send a good one")
 
 
+def read_asleep(data: bytes) -> None:
+    if data == b"1":
+        time.sleep(1000)
+
+
 if __name__ == "__main__":
-    child.main({"bad": Numbered("bad", lambda: [b"good"], read)})
+    readers = {"bad": read, "asleep": read_asleep}
+    child.main({name: Numbered(name, lambda: [b"good"], reader) for name, reader in readers.items()})
