@@ -16,6 +16,7 @@ from samlet import codecs
 from samlet.errors import ImageError, InputError, LimitError, OutputError, SamletError
 from samlet.limits import Limits
 from samlet.polygons import simplify_rings
+from samlet.rle import rle_to_bbox_and_area
 
 MASKS = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12))
 
@@ -84,6 +85,7 @@ def test_box_and_area_of_runs(mask):
     ys, xs = np.nonzero(mask)
     box = (xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1) if len(xs) else (0, 0, 0, 0)
     assert codecs.rle_to_bbox(rle) == tuple(box)
+    assert rle_to_bbox_and_area(rle) == (tuple(box), codecs.rle_area(rle))
     assert codecs.rle_area(rle) == mask.sum()
 
 

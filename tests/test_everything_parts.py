@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from samlet.errors import InputError
 from samlet.everything import Grid
+from samlet.everything.bits import Bits, smaller
 from samlet.everything.candidates import Candidates
-from samlet.everything.enlarge import Enlarger
+from samlet.everything.enlarge import Enlarger, Window
 from samlet.everything.grid import crop_boxes, near_crop_edge, point_grid
 from samlet.everything.pack import pack
 from samlet.geometry import Frame
@@ -55,6 +56,28 @@ def test_windows_are_the_full_size_masks(frame, upscale, seed):
     np.testing.assert_array_equal(window.runs(frame.image_hw), mask_runs(whole))
     rows, columns = np.flatnonzero(whole.any(1)), np.flatnonzero(whole.any(0))
     assert window.box == ((columns[0], rows[0], columns[-1], rows[-1]) if len(rows) else (0, 0, 0, 0))
+
+
+@pytest.mark.parametrize("upscale", ["fast", "exact"])
+def test_blocks_of_a_large_picture_are_small_and_leave_nothing_out(upscale):
+    frame = Frame.fit((700, 9000), 1024)
+    logits = waves(3, (256, 256))
+    window = Enlarger(frame, logits.shape, upscale).cut(logits, 0.25)
+    full = enlarge(logits, frame, upscale)
+    unsure = np.abs(full - 0.25) < 1e-4
+    np.testing.assert_array_equal((painted(window, frame.image_hw) != (full > 0.25)) & ~unsure, False)
+
+
+def test_a_ragged_mask_is_kept_as_bits_and_a_smooth_one_as_run_lengths():
+    noise = Window(np.random.default_rng(0).random((40, 50)) > 0.5, 3, 7)
+    kept = smaller(noise, noise.runs((60, 70)))
+    assert isinstance(kept, Bits) and kept.packed.nbytes == 40 * 50 / 8
+    again = kept.window()
+    np.testing.assert_array_equal(again.inside, noise.inside)
+    np.testing.assert_array_equal(again.runs((60, 70)), noise.runs((60, 70)))
+    smooth = Window(np.ones((400, 500), bool), 3, 7)
+    runs = smooth.runs((600, 700))
+    assert smaller(smooth, runs) is runs
 
 
 def test_a_window_of_a_crop_lands_in_the_picture():

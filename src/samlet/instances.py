@@ -23,7 +23,7 @@ from samlet.card import Card
 from samlet.errors import InputError
 from samlet.geometry import Frame, box_iou, nms, resize_bilinear
 from samlet.image import Image
-from samlet.rle import Rle, mask_runs
+from samlet.rle import Rle, window_runs
 
 BOX_AND_SCORE = 5
 """Numbers of a candidate before its coefficients: centre x, y, width, height in canvas pixels, and the score."""
@@ -40,7 +40,6 @@ Window = tuple[slice, slice]
 _PADDING_GREY = 114
 _MAX_NMS = 30_000
 _FIRST_NMS = 1024
-_BLOCK_BYTES = 32 * 2**20  # coarse masks multiplied out at a time
 
 Floats = NDArray[np.float32]
 
@@ -238,13 +237,14 @@ def mask_codes(found: Detections, protos: Floats, frame: Frame, rules: InstanceR
     if not rules.retina:
         return _sampled_codes(_canvas_parts(found, protos, frame.canvas_hw, rules), frame)
     window, region_yx, region_hw = _picture_cells(frame, protos.shape[1:], rules)
-    coarse = _coarse(found.coefficients, protos[:, window[0], window[1]], rules)
+    protos = protos[:, window[0], window[1]]
+    cells = np.zeros((1, *protos.shape[1:]), np.float32)  # where one mask needs none, another's may be left
     codes = []
-    for box, cells in zip(found.picture_boxes(frame), coarse, strict=True):
+    for box, coefficients in zip(found.picture_boxes(frame), found.coefficients, strict=True):
         part = _pixels_of(box, frame.image_hw)
-        values = resize_bilinear(
-            cells[None], frame.image_hw, region_hw=region_hw, region_yx=region_yx, window=part
-        )
+        needed = _cells_of(part, frame.image_hw, region_hw or cells.shape[1:], region_yx)
+        cells[0][needed] = _mixed(coefficients, protos[:, needed[0], needed[1]], rules)
+        values = resize_bilinear(cells, frame.image_hw, region_hw=region_hw, region_yx=region_yx, window=part)
         codes.append(_code(values[0] > _cut(rules), part, frame.image_hw))
     return codes
 
@@ -276,10 +276,10 @@ def _canvas_parts(
     grid_hw = protos.shape[1], protos.shape[2]
     steps = canvas_hw[0] // grid_hw[0], canvas_hw[1] // grid_hw[1]
     ratio = np.array([grid_hw[1] / canvas_hw[1], grid_hw[0] / canvas_hw[0]] * 2, np.float32)
-    for box, cells in zip(found.boxes_xyxy * ratio, _coarse(found.coefficients, protos, rules), strict=True):
+    for box, coefficients in zip(found.boxes_xyxy * ratio, found.coefficients, strict=True):
         part = _pixels_of(box, grid_hw)
-        inside = np.zeros_like(cells)
-        inside[part] = cells[part]
+        inside = np.zeros(grid_hw, np.float32)
+        inside[part] = _mixed(coefficients, protos[:, part[0], part[1]], rules)
         # Interpolation carries a cell to its neighbours' centres, and no further.
         rows, columns = (
             slice(step * max(0, cut.start - 1), min(side, step * (cut.stop + 1)))
@@ -335,14 +335,22 @@ def _snapped(boxes: Floats, canvas_hw: tuple[int, int], within: float) -> Floats
     )
 
 
-def _coarse(coefficients: Floats, protos: Floats, rules: InstanceRules) -> Iterator[Floats]:
-    """Mix the prototypes for each instance, in blocks: (h, w) logits, or probabilities where the rules say so."""
-    count, *grid_hw = protos.shape
-    flat = np.ascontiguousarray(protos).reshape(count, -1)
-    step = max(1, _BLOCK_BYTES // (4 * max(1, flat.shape[1])))
-    for start in range(0, len(coefficients), step):
-        block = (coefficients[start : start + step] @ flat).reshape(-1, *grid_hw)
-        yield from _sigmoid(block) if rules.threshold == "sigmoid" else block
+def _mixed(coefficients: Floats, protos: Floats, rules: InstanceRules) -> Floats:
+    """Mix a window of the prototypes (K, h, w) for one instance: logits, or probabilities where the rules say so."""
+    # Not as a product of matrices: for so few numbers the threads of numpy's library cost more than the work.
+    logits: Floats = np.einsum("k,kyx->yx", coefficients, protos)
+    return _sigmoid(logits) if rules.threshold == "sigmoid" else logits
+
+
+def _cells_of(
+    part: Window, image_hw: tuple[int, int], region_hw: tuple[float, ...], region_yx: tuple[float, float]
+) -> Window:
+    """Rows and columns of the coarse grid that bilinear enlarging of some pixels can read."""
+    first = [
+        slice(max(0, int(start + pixels.start * size / side) - 1), int(start + pixels.stop * size / side) + 2)
+        for pixels, side, size, start in zip(part, image_hw, region_hw, region_yx, strict=True)
+    ]
+    return first[0], first[1]
 
 
 def _sigmoid(values: Floats) -> Floats:
@@ -376,17 +384,7 @@ def _pixels_of(box: Floats, size_hw: tuple[int, ...]) -> Window:
 
 
 def _code(inside: NDArray[np.bool_], part: Window, image_hw: tuple[int, int]) -> Rle:
-    """Code a mask of which only a window is not empty; the work grows with the window's columns."""
-    (height, width), (rows, columns) = image_hw, part
-    counts = [height * width]
-    if inside.any():
-        strip = np.zeros((height, columns.stop - columns.start), np.bool_)
-        strip[rows] = inside
-        counts = mask_runs(strip).tolist()
-        after = height * (width - columns.stop)
-        counts[0] += height * columns.start
-        if len(counts) % 2:  # ends in background
-            counts[-1] += after
-        elif after:
-            counts.append(after)
-    return Rle(size=[height, width], counts=counts)
+    """Code a mask of which only a window is not empty; the work grows with the window."""
+    rows, columns = part
+    counts = window_runs(inside, image_hw, top=rows.start, left=columns.start).tolist()
+    return Rle(size=[image_hw[0], image_hw[1]], counts=counts)

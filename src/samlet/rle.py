@@ -170,7 +170,24 @@ def rle_to_bbox(rle: Rle | Mapping[str, Any]) -> tuple[int, int, int, int]:
         >>> rle_to_bbox({"size": [3, 4], "counts": [4, 1, 7]})
         (1, 1, 1, 1)
     """
+    return _extent(*_parsed(rle)[::2])
+
+
+def rle_to_bbox_and_area(rle: Rle | Mapping[str, Any]) -> tuple[tuple[int, int, int, int], int]:
+    """Do as `rle_to_bbox` and `rle_area`, reading the code once.
+
+    Raises:
+        InputError: The code is malformed or its runs do not add up to the size.
+
+    Example:
+        >>> rle_to_bbox_and_area({"size": [3, 4], "counts": [4, 1, 7]})
+        ((1, 1, 1, 1), 1)
+    """
     height, _, runs = _parsed(rle)
+    return _extent(height, runs), int(runs[1::2].sum())
+
+
+def _extent(height: int, runs: NDArray[np.int64]) -> tuple[int, int, int, int]:
     ends = np.cumsum(runs)[1::2]
     lengths = runs[1::2]
     ends, lengths = ends[lengths > 0], lengths[lengths > 0]
@@ -230,6 +247,40 @@ def mask_runs(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     leading = [0, 0] if flat[0] else [0]
     return np.diff(np.concatenate((leading, changes, [flat.size]))).astype(np.int64, copy=False)
+
+
+def window_runs(
+    inside: NDArray[np.bool_], image_hw: tuple[int, int], *, top: int = 0, left: int = 0
+) -> NDArray[np.int64]:
+    """List the run lengths of a mask of which only a window is not empty; the work grows with the window alone.
+
+    Args:
+        inside: (h, w) the window's pixels; may have none.
+        image_hw: Size (H, W) of the mask.
+        top: The mask's row where the window begins.
+        left: Its column.
+
+    Returns:
+        What `mask_runs` gives for the whole mask.
+
+    Example:
+        >>> window_runs(np.ones((1, 2), bool), (2, 3), top=1, left=1).tolist()
+        [3, 1, 1, 1]
+    """
+    height, width = image_hw
+    rows, columns = inside.shape
+    # A row of background under each column ends every run where its column ends.
+    flat = np.zeros(columns * (rows + 1) + 1, np.bool_)
+    flat[1:].reshape(columns, rows + 1)[:, :rows] = inside.T
+    column, row = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), rows + 1)
+    at = (column + left) * height + row + top
+    # Runs that touch across two columns are one.
+    start, stop = at[::2], at[1::2]
+    apart = start[1:] != stop[:-1]
+    between = np.stack((stop[:-1][apart], start[1:][apart]), axis=1).ravel()
+    bounds = np.concatenate(([0], start[:1], between, stop[-1:], [height * width])).astype(np.int64)
+    counts = bounds[1:] - bounds[:-1]
+    return counts[:-1] if counts[-1] == 0 else counts
 
 
 def _pack(runs: NDArray[np.int64]) -> str:

@@ -118,7 +118,7 @@ def _add_filters(group: "argparse._ArgumentGroup") -> None:
         "--at-most",
         type=functools.partial(shared.whole, option="--at-most", most=4096),
         metavar="N",
-        help="the best so many; by objects no more boxes are tried, which saves time (default: 60 boxes, else all)",
+        help="the best so many; by objects no more boxes are tried, which saves time (default: 56 boxes, else all)",
     )
     for name, kind in (("--min-score", "score"), ("--min-stability", "stability score")):
         group.add_argument(

@@ -7,9 +7,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from samlet.everything.bits import Bits
 from samlet.everything.pack import Packed
 
-Shape = Packed | NDArray[np.int64]
+Shape = Packed | Bits | NDArray[np.integer[Any]]
 """Packed logits of a crop (fast mode) or the run lengths of the picture-sized mask (exact mode)."""
 
 

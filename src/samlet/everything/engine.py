@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from samlet.components import without_small_parts
 from samlet.embedding import Embedding
 from samlet.errors import InputError
+from samlet.everything.bits import Bits
 from samlet.everything.candidates import Candidates, nothing
 from samlet.everything.coarse import doubtful, rounds
 from samlet.everything.finder import Crop, Finder, Mode, Search, above, reaching
@@ -20,7 +21,7 @@ from samlet.families import family, sam
 from samlet.geometry import nms
 from samlet.image import Image
 from samlet.masks import StoredMasks
-from samlet.rle import Rle, rle_area, rle_to_bbox
+from samlet.rle import Rle, rle_to_bbox
 from samlet.session import Session
 
 SCORE_FLOOR, STABILITY_FLOOR = 0.7, 0.8
@@ -168,7 +169,7 @@ class GridEngine:
         kept = _suppressed(self._chosen(wanted, self._found), self._crops, wanted)
         rles = self._run_lengths(kept)
         if self.mode == "fast":  # a mask that has cells on the grid may have no pixel in a tiny picture
-            filled = np.array([rle_area(rle) > 0 for rle in rles], np.bool_)
+            filled = np.array([len(rle["counts"]) > 1 for rle in rles], np.bool_)
             kept, rles = kept.take(filled), [rle for rle, full in zip(rles, filled, strict=True) if full]
         if wanted.min_mask_region_area > 0:
             kept, rles = _cleaned(kept, rles, wanted)
@@ -262,6 +263,8 @@ class GridEngine:
                 shape = kept.shapes[row]
                 if isinstance(shape, Packed):
                     shape = crop.runs(enlarger.cut(shape.logits(), shape.threshold))
+                elif isinstance(shape, Bits):
+                    shape = crop.runs(shape.window())
                 counts[row] = shape.tolist()
         return [Rle(size=[height, width], counts=one) for one in counts]
 

@@ -13,9 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samlet.geometry import Frame
+from samlet.rle import window_runs
 from samlet.upscale import Upscale, region_of
 
-_BLOCK = 64  # rows made at a time: 64 x 4,000 floats are 1 MiB and stay in the cache
+_BLOCK = 64  # rows made at a time, at most: 64 x 4,000 floats are 1 MiB and stay in the cache
+_FEW = (
+    2**18
+)  # products in a block: above this OpenBLAS wakes its threads, which took ten times the time of the work
 _Floats = NDArray[np.float32]
 
 
@@ -53,20 +57,7 @@ class Window:
             image_hw: Size of the picture.
             shift_xy: Where the window's own picture begins in this one.
         """
-        height, width = image_hw
-        rows, columns = self.inside.shape
-        # A column of background under each row ends every run where its column ends.
-        flat = np.zeros(columns * (rows + 1) + 1, np.bool_)
-        flat[1:].reshape(columns, rows + 1)[:, :rows] = self.inside.T
-        column, row = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), rows + 1)
-        at = (column + self.left + shift_xy[0]) * height + row + self.top + shift_xy[1]
-        # Runs that touch across two columns are one.
-        start, stop = at[::2], at[1::2]
-        apart = start[1:] != stop[:-1]
-        between = np.stack((stop[:-1][apart], start[1:][apart]), axis=1).ravel()
-        bounds = np.concatenate(([0], start[:1], between, stop[-1:], [height * width])).astype(np.int64)
-        counts = bounds[1:] - bounds[:-1]
-        return counts[:-1] if counts[-1] == 0 else counts
+        return window_runs(self.inside, image_hw, top=self.top + shift_xy[1], left=self.left + shift_xy[0])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,12 +98,19 @@ class _Axis:
             int(np.searchsorted(self.first, cells[-1], "right")),
         )
 
-    def blocks(self, start: int, stop: int) -> Iterator[tuple[slice, slice, _Floats]]:
-        """Split pixels into blocks: the pixels, the cells that they need, and the weights between them."""
-        for low in range(start, stop, _BLOCK):
-            high = min(low + _BLOCK, stop)
-            cells = slice(int(self.first[low]), int(self.last[high - 1]) + 1)
-            yield slice(low - start, high - start), cells, self.weights[low:high, cells]
+    def blocks(self, start: int, stop: int, times: int) -> Iterator[tuple[slice, slice, _Floats]]:
+        """Split pixels into blocks: the pixels, the cells that they need, and the weights between them.
+
+        Each block is used `times` times, which says how large it may be.
+        """
+        pixels, cells = self.weights.shape
+        step = _BLOCK
+        while step > 4 and step * (step * cells / pixels + 2) * times > _FEW:
+            step //= 2
+        for low in range(start, stop, step):
+            high = min(low + step, stop)
+            span = slice(int(self.first[low]), int(self.last[high - 1]) + 1)
+            yield slice(low - start, high - start), span, self.weights[low:high, span]
 
 
 class Enlarger:
@@ -164,11 +162,11 @@ class Enlarger:
             return _nothing()
         wide = np.empty((len(logits), x1 - x0), np.float32)
         needed = slice(int(self._rows.first[y0]), int(self._rows.last[y1 - 1]) + 1)
-        for pixels, cells, weights in self._columns.blocks(x0, x1):
+        for pixels, cells, weights in self._columns.blocks(x0, x1, needed.stop - needed.start):
             np.matmul(logits[needed, cells], weights.T, out=wide[needed, pixels])
         inside = np.empty((y1 - y0, x1 - x0), np.bool_)
         inner = outer = 0
-        for pixels, cells, weights in self._rows.blocks(y0, y1):
+        for pixels, cells, weights in self._rows.blocks(y0, y1, x1 - x0):
             part = weights @ wide[cells]
             np.greater(part, threshold, out=inside[pixels])
             if offset is not None:

@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from samlet.embedding import Embedding
+from samlet.everything.bits import smaller
 from samlet.everything.candidates import Candidates, Shape, nothing
 from samlet.everything.enlarge import Enlarger, Window
 from samlet.everything.grid import Box, near_crop_edge
@@ -61,9 +62,10 @@ class Crop:
         """Prepare to make masks of the crop's size."""
         return Enlarger(self.frame, self.grid_hw, mode)
 
-    def runs(self, window: Window) -> NDArray[np.int64]:
-        """Run lengths, at the size of the whole picture, of a mask of the crop."""
-        return window.runs(self.image_hw, shift_xy=self.box[:2])
+    def runs(self, window: Window) -> NDArray[np.integer[Any]]:
+        """Run lengths, at the size of the whole picture, of a mask of the crop; thousands of them are kept."""
+        runs = window.runs(self.image_hw, shift_xy=self.box[:2])
+        return runs.astype(np.int32 if self.image_hw[0] * self.image_hw[1] < 2**31 else np.int64)
 
     @property
     def shift(self) -> NDArray[np.float64]:
@@ -153,7 +155,7 @@ class Finder:
             chosen.append(row)
             stability.append(ratio)
             boxes.append(box)
-            shapes.append(crop.runs(window))
+            shapes.append(smaller(window, crop.runs(window)))
         return (
             np.array(chosen, np.int64),
             np.array(stability, np.float32),

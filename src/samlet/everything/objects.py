@@ -34,7 +34,7 @@ class Objects:
     """How boxes are chosen and masks are ranked.
 
     Attributes:
-        at_most: Most boxes that prompt the decoder: 60 take about a sixteenth of the decoder's time for SAM's
+        at_most: Most boxes that prompt the decoder: 56 take about a sixteenth of the decoder's time for SAM's
             32 x 32 clicks (docs/evaluation); the paper takes up to 320.
         box_iou: Of two boxes that overlap more, the better stays.
         min_box_score: Boxes below it are left out, 0 to 1.
@@ -44,7 +44,7 @@ class Objects:
             score; "mask", the decoder's score for the mask; "both", the geometric mean of box and mask.
     """
 
-    at_most: int = 60
+    at_most: int = 56
     box_iou: float = 0.7
     min_box_score: float = 0.0
     min_score: float = 0.0

@@ -12,7 +12,7 @@ from samlet.geometry import Frame
 from samlet.image import Image
 from samlet.masks.logits import Masks
 from samlet.prompt import Prompt
-from samlet.rle import Rle, rle_area, rle_to_bbox, rle_to_mask, rle_to_string
+from samlet.rle import Rle, rle_to_bbox_and_area, rle_to_mask, rle_to_string
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -131,9 +131,10 @@ class StoredMasks(Masks):
     def _measure(self) -> None:
         """Boxes and areas straight from the run lengths, which is a thousandth of the work of decoding them."""
         if "areas" not in self._made:
-            xywh = np.array([rle_to_bbox(rle) for rle in self.rles], np.int64).reshape(-1, 4)
+            measured = [rle_to_bbox_and_area(rle) for rle in self.rles]
+            xywh = np.array([box for box, _ in measured], np.int64).reshape(-1, 4)
             self._keep("boxes", np.concatenate((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]), axis=1))
-            self._keep("areas", np.array([rle_area(rle) for rle in self.rles], np.int64))
+            self._keep("areas", np.array([area for _, area in measured], np.int64))
 
     def _decoded(self) -> Iterator[NDArray[np.bool_]]:
         return (rle_to_mask(rle) for rle in self.rles)

@@ -49,7 +49,7 @@ class Prompt(_Form):
 class Everything(_Form):
     """Find everything in the picture, without a prompt."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"at_most": 60, "format": "rle"}})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"at_most": 56, "format": "rle"}})
 
     at_most: int = Field(
         default=everything.Objects().at_most,
