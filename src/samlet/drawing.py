@@ -233,7 +233,7 @@ def picture_encoder(path: str | Path) -> Callable[[PillowImage.Image], bytes]:
     def encode(picture: PillowImage.Image) -> bytes:
         buffer = io.BytesIO()
         drawn = picture if kind != "JPEG" else picture.convert("RGB")
-        options: dict[str, Any] = {"compress_level": 6} if kind == "PNG" else {"quality": 92}
+        options: dict[str, Any] = {"compress_level": 3} if kind == "PNG" else {"quality": 92}
         drawn.save(buffer, kind, **options)
         return buffer.getvalue()
 
