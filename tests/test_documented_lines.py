@@ -21,14 +21,24 @@ from .compat_ultralytics_stubs import REGIONS, fake_fastsam, fake_sam, picture
 HW = (720, 960)  # large enough for the pages' coordinates
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with the pictures that the pages name."""
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pictures that the pages name."""
+    folder = tmp_path_factory.mktemp("photos")
     photo = PillowImage.fromarray(picture(hw=(18, 24))[..., ::-1]).resize(HW[::-1])
-    for name in ("path/to/image.jpg", "images/picture1.jpg", "images/dogs.png", "path/to/bus.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        photo.save(tmp_path / name, quality=95)
-    monkeypatch.chdir(tmp_path)
+    for name in ("path/to/image.jpg", "images/picture1.jpg", "path/to/bus.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        photo.save(folder / name, quality=95)
+    red = np.zeros((64, 64, 3), np.uint8)
+    red[..., 0] = 255
+    PillowImage.fromarray(red).save(folder / "images/red.jpg")
+    return folder
+
+
+@pytest.fixture
+def folder(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where those pictures are the working folder, there is no network, and the cache is empty."""
+    monkeypatch.chdir(photos)
     monkeypatch.setenv("SAMLET_OFFLINE", "1")
     monkeypatch.setenv("SAMLET_CACHE", str(tmp_path / "cache"))
     return tmp_path
@@ -215,12 +225,9 @@ def test_the_predictor_takes_rgb_and_the_drop_in_of_ultralytics_bgr(
                 graph.run = lambda feeds: seen.append(feeds["image"].mean(axis=(2, 3))) or run(feeds)
             return graph
 
-    red = np.zeros((64, 64, 3), np.uint8)
-    red[..., 0] = 255
-    PillowImage.fromarray(red).save("images/picture1.jpg")
     monkeypatch.setattr("samlet.backends.create", lambda name: Watching(stride=16))
-    typed(ORIGINAL, "predictor", "segment_anything")
-    typed(MOBILE_SAM, 'model(cv2.imread("images/picture1.jpg"), points=[30, 30], labels=[1])', "ultralytics")
+    typed(ORIGINAL.replace("picture1", "red"), "predictor", "segment_anything")
+    typed(MOBILE_SAM, 'model(cv2.imread("images/red.jpg"), points=[30, 30], labels=[1])', "ultralytics")
     assert len(seen) == 2 and np.array_equal(*seen) and seen[0][0, 0] > 2 > seen[0][0, 2]
 
 

@@ -88,9 +88,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--data",
         action="append",
         default=[],
-        metavar="PATH",
-        help="a set of pictures with masks, SET/images/NAME.jpg and SET/masks/NAME.png; may come several times; "
-        "needs pip install 'samlet[eval]'",
+        metavar="SET",
+        help="pictures with masks, as for `samlet evaluate --on`; may come several times; needs "
+        "pip install 'samlet[eval]'",
     )
     part = group.add_mutually_exclusive_group()
     part.add_argument("--limit", type=int, metavar="N", help="only the first N pictures of each set")
