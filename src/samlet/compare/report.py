@@ -82,8 +82,8 @@ def remarks(found: Comparison) -> list[str]:
     lines = [
         f"{found.picture}, {width} x {height} pixels; {_machine()}; samlet {found.version}, {threads}.",
         f"encoder: preparing and encoding the picture. decoder: answering {_asked(found.prompt)}, the mask made at the "
-        f"picture's size. Medians of {rounds} rounds in which the models take turns, after one that does not count; an "
-        f"encoder of more than {SLOW_MS / 1000:g} s is timed {FEW} times, the first included.",
+        f"picture's size. Medians of {rounds} round{'s' * (rounds > 1)} in which the models take turns, after one that "
+        f"does not count; an encoder of more than {SLOW_MS / 1000:g} s is timed {FEW} times, the first included.",
         "everything: one run each, with the median time of the encoder; the number of masks in brackets; objects takes "
         "nano's object head where a model has none. memory: peak resident memory of the model's own process, runtime, "
         "Python and that head included.",
