@@ -18,6 +18,7 @@ pytest.importorskip("faster_coco_eval")
 import samlet
 from samlet.backends.fake import FakeBackend
 from samlet.cli import evaluate as command
+from samlet.cli import evaluation
 from samlet.errors import InputError, MissingExtraError, SamletError
 from samlet.evaluate import proposals, proposals_report
 from samlet.evaluate.datasets import Dataset, Region, Sample
@@ -479,8 +480,8 @@ def test_pictures_without_objects_are_counted_and_not_looked_at(tmp_path: Path) 
     result = evaluate_proposals([finder_of(oracle)], Dataset.open(make_set(tmp_path / "set", maps)))
     assert (result.pictures, result.empty, result.truths, oracle.seen) == (2, 2, 0, [])
     assert proposals_report.sheets(result) == []
-    assert proposals_report.to_dict(RUN, [result])["sets"][0]["finders"][0]["recall"] == {}
-    assert "2 pictures have no object" in proposals_report.to_markdown(RUN, [result])
+    assert proposals_report.report(RUN, [result]).to_dict()["sets"][0]["finders"][0]["recall"] == {}
+    assert "2 pictures have no object" in proposals_report.report(RUN, [result]).to_markdown()
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -509,7 +510,7 @@ def measured(tmp_path: Path) -> ProposalResult:
 
 def test_the_report_has_recall_costs_and_a_comparison(tmp_path: Path) -> None:
     result = measured(tmp_path)
-    text = proposals_report.to_markdown(RUN, [result])
+    text = proposals_report.report(RUN, [result]).to_markdown()
     assert "| grid | 10 | 25.0 | 25.0 - 25.0 | - | 0.0 | - |" in text
     assert "| objects | 1000 | 62.5 | 50.0 - 75.0 | - | 0.0 | - |" in text
     assert "| grid | 7 | 9 | clock | 0.100 | 0.000 | 1.600 | 0.000 | 1.700 |" in text
@@ -523,11 +524,11 @@ def test_the_report_has_recall_costs_and_a_comparison(tmp_path: Path) -> None:
 
 
 def test_the_json_has_the_same_figures(tmp_path: Path) -> None:
-    written = proposals_report.write(tmp_path / "out", RUN, [measured(tmp_path)])
+    written = proposals_report.report(RUN, [measured(tmp_path)]).write(tmp_path / "out")
     assert sorted(path.name for path in written) == ["report.json", "report.md"]
     fields = json.loads((tmp_path / "out" / "report.json").read_text())["sets"][0]
     grid, objects = fields["finders"]
-    assert grid["recall"]["mask"]["all"] == {"10": 0.25, "100": 0.25, "1000": 0.25}
+    assert grid["recall"]["mask"]["all"] == {"10": 0.25, "100": 0.25, "1000": 0.25, "mean": 0.25}
     assert grid["recall"]["mask"]["small"]["10"] is None
     assert objects["against"] == "grid" and objects["gain"]["mask"]["100"]["mean"] == 0.375
     assert objects["recall"]["mask"]["interval_95"]["10"] == [0.5, 0.75]
@@ -555,7 +556,7 @@ def test_one_thread_is_asked_for_and_said(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(fake, "open", opened)
     monkeypatch.setattr("samlet.backends.create", lambda name: fake)
     args = parse("nano", "--on", "x", "--threads", "1")
-    command._load(args, args.model, args.size)
+    evaluation.load(args, args.model, args.size)
     assert set(seen) == {1}
     assert command.command_line(args).endswith("--threads 1")
 
@@ -569,7 +570,7 @@ def parse(*words: str) -> argparse.Namespace:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     model = samlet.load("nano", backend=FakeBackend())
-    monkeypatch.setattr(command, "_load", lambda *_: model)
+    monkeypatch.setattr(evaluation, "load", lambda *_: model)
     return make_set(tmp_path / "set", {"a": two_squares(), "b": two_squares()[:, ::-1]})
 
 

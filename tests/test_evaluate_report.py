@@ -14,6 +14,7 @@ from PIL import Image as PillowImage
 import samlet
 from samlet.backends.fake import FakeBackend
 from samlet.cli import evaluate as command
+from samlet.cli import evaluation
 from samlet.errors import InputError, OutputError, SamletError
 from samlet.evaluate import cases, report
 from samlet.evaluate.datasets import Dataset
@@ -129,7 +130,7 @@ def parse(*words: str) -> argparse.Namespace:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Any:
     model = samlet.load("nano", backend=FakeBackend())
-    monkeypatch.setattr(command, "_load", lambda *_: model)
+    monkeypatch.setattr(evaluation, "load", lambda *_: model)
     return model
 
 
@@ -188,7 +189,7 @@ def test_wrong_arguments_are_refused(
 @pytest.mark.parametrize(("side", "grid"), [(256, 128), (512, 256), (1024, 512)])
 def test_another_size_keeps_the_stride_and_changes_the_digest(side: int, grid: int) -> None:
     card = samlet.load("nano", backend=FakeBackend()).card
-    other = command.resized(card, side)
+    other = card.resized(side)
     assert (other.side, other.mask_grid, other.stride) == (side, grid, card.stride)
     assert (other.digest == card.digest) == (side == card.side)
 
@@ -196,7 +197,7 @@ def test_another_size_keeps_the_stride_and_changes_the_digest(side: int, grid: i
 def test_a_size_that_the_strides_do_not_divide_is_refused() -> None:
     card = samlet.load("nano", backend=FakeBackend()).card
     with pytest.raises(InputError, match="multiple of 32"):
-        command.resized(card, 500)
+        card.resized(500)
 
 
 def test_means_do_not_depend_on_the_run(folder: Path, oracle: OracleModel, result: SetResult) -> None:

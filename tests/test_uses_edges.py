@@ -7,7 +7,7 @@ from samlet.errors import InputError
 from samlet.geometry import Frame
 from samlet.masks import Masks, StoredMasks
 from samlet.rle import mask_to_rle
-from samlet.uses import edge_map
+from samlet.uses import EdgeVotes, edge_map, thin_ridges
 
 
 def of(masks):
@@ -134,3 +134,71 @@ def test_an_unsure_inside_is_no_edge():
 def test_candidates_are_refused():
     with pytest.raises(InputError, match="best"):
         edge_map(Masks(np.zeros((1, 3, 4, 4)), np.ones((1, 3)), Frame.fit((4, 4), 4)))
+
+
+# Votes
+
+
+def soft_step(at: float, *, hw: tuple[int, int] = (24, 32), scores: tuple[float, ...] = (1.0,)) -> Masks:
+    """Masks whose probability rises from left to right around a column."""
+    logits = np.tile((np.arange(hw[1]) + 0.5 - at).astype(np.float32), (len(scores), hw[0], 1)) * 2
+    return Masks(logits, np.float32(scores), Frame(hw, hw, hw))
+
+
+def test_votes_add_up_and_count_by_the_square_of_the_score() -> None:
+    one, two, half = EdgeVotes(), EdgeVotes(), EdgeVotes()
+    one.add(soft_step(12))
+    two.add(soft_step(12, scores=(1.0, 1.0)))
+    half.add(soft_step(12, scores=(0.5,)))
+    assert np.allclose(two.strength(), 2 * one.strength())
+    assert np.allclose(half.strength(), 0.25 * one.strength())
+    assert one.strength()[3].argmax() in (11, 12)
+
+
+def test_where_more_masks_agree_the_ridge_is_stronger() -> None:
+    votes = EdgeVotes()
+    votes.add(soft_step(8, scores=(0.9, 0.9, 0.9)))
+    votes.add(soft_step(24))
+    thin = thin_ridges(votes.strength())
+    row = thin[12]
+    places = np.flatnonzero(row > 0.2)
+    assert len(places) == 2 and abs(places[0] - 7.5) <= 1 and abs(places[1] - 23.5) <= 1
+    assert row.max() == row[places[0]] == pytest.approx(1.0, abs=0.02) and row[places[1]] < 0.8
+
+
+def test_three_candidates_of_a_prompt_all_vote() -> None:
+    single = soft_step(12, scores=(1.0, 0.5, 0.25))
+    several = Masks(single.logits[None], single.scores[None], single.frame)
+    first, second = EdgeVotes(), EdgeVotes()
+    first.add(single)
+    second.add(several)
+    assert np.allclose(first.strength(), second.strength())
+
+
+def test_votes_that_cannot_be_counted() -> None:
+    votes = EdgeVotes()
+    assert not votes
+    with pytest.raises(InputError, match="expected masks to have voted"):
+        votes.strength()
+    with pytest.raises(InputError, match="expected masks with logits"):
+        votes.add(StoredMasks.of([{"size": [1, 6], "counts": [3, 3]}], [1.0], (1, 6)))
+    votes.add(soft_step(12))
+    assert votes
+    with pytest.raises(InputError, match="expected masks of one picture"):
+        votes.add(soft_step(12, hw=(24, 30)))
+    with pytest.raises(InputError, match="expected strengths"):
+        thin_ridges(np.zeros((2, 3, 4)))
+    with pytest.raises(InputError, match="a blur of 0 or more"):
+        thin_ridges(np.zeros((3, 4)), blur=-1)
+
+
+@pytest.mark.parametrize("angle", [0, 20, 45, 70, 90, 135])
+def test_a_broad_line_becomes_one_pixel_thin(angle: int) -> None:
+    y, x = np.mgrid[:60, :60] - 29.5
+    across = np.cos(np.radians(angle)) * x + np.sin(np.radians(angle)) * y
+    thin = thin_ridges(np.exp(-(across**2) / 8)) > 0.5
+    thin[[0, -1]] = thin[:, [0, -1]] = False  # at the picture's border nobody knows how the line goes on
+    assert thin.any() and np.abs(across[thin]).max() <= 1.01
+    inner = thin[10:-10, 10:-10]
+    assert 38 <= inner.sum() <= 62, "about one pixel for each step along the line"
+    assert not thin_ridges(np.zeros((9, 9))).any()

@@ -5,27 +5,36 @@ import functools
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from samlet.cli import evaluation
+from samlet.cli.evaluation import datasets_of, names_of, progress, show
+from samlet.cli.measures import OPTIONS, RUNNERS
 from samlet.cli.run import add_runtime, whole
 from samlet.errors import InputError, PartialFailureError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from samlet.card import Card
     from samlet.evaluate.datasets import Dataset
-    from samlet.evaluate.proposals import ProposalResult
     from samlet.evaluate.protocols import Plan, SetResult
     from samlet.evaluate.report import Run
     from samlet.model import Model
 
 _PROTOCOLS = "box,click,clicks"
-_PROPOSALS = "proposals"
-_Result = TypeVar("_Result")
+_NOC, _CAP = "noc", 20
+_ALONE = """
+protocols that go alone:
+  noc        number of clicks to 0.80, 0.85 and 0.90 IoU, at most 20 (the same as clicks with --clicks 20)
+  lvis-ar    average recall of everything in a picture, masks and boxes, at 10, 100 and 1000 (also: proposals)
+  coco-ap    average precision of the masks that a detector's boxes prompt; --on PICTURES --boxes FILE
+             --annotations FILE
+  bsds       edges against people's boundaries: ODS, OIS, AP, R50
+  davis      objects followed through videos, J and F; --on DAVIS
+  saliency   the object that a picture is of: MAE, max F, S-measure, IoU
+  anomalies  odd regions of a surface: pixel F1 of the best region and of rules that see no truth
+  buildings  buildings: IoU of the best union and of rules that see no truth
+"""
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -35,6 +44,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="measure a model on pictures with masks",
         description="Measure a model on folders SET with SET/images/NAME.jpg and SET/masks/NAME.png "
         "(region ids; 255 or 65535 is ignored). Needs pip install 'samlet[eval]'.",
+        epilog=_ALONE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", help="name of a model, or path of a model trained with samlet")
     parser.add_argument("--on", required=True, metavar="PATH[,PATH...]", help="folders of sets")
@@ -42,14 +53,23 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--protocol",
         default=_PROTOCOLS,
         metavar="NAME[,NAME...]",
-        help=f"some of %(default)s (default: all), or {_PROPOSALS}: average recall of everything in a picture",
+        help="some of %(default)s (default: all), or one of those below",
     )
     parser.add_argument(
         "--everything",
         metavar="NAME[,NAME...]",
         help="ways to find everything: grid32, grid16-nms70, grid32-card, hierarchical32, objects, objects320-box, "
-        f"objects@nano, instances; with --protocol {_PROPOSALS} (default: what suits the model)",
+        f"objects@nano, instances; with {', '.join(OPTIONS['everything'])} (default: what suits the model)",
     )
+    parser.add_argument(
+        "--edges",
+        metavar="NAME[,NAME...]",
+        help="ways to find edges, with bsds: votes, objects, grid16, instances, canny, sobel (default: what suits "
+        "the model)",
+    )
+    parser.add_argument("--boxes", type=Path, metavar="FILE", help="coco-ap: a detector's results, JSON")
+    parser.add_argument("--annotations", type=Path, metavar="FILE", help="coco-ap: instances of COCO, JSON")
+    parser.add_argument("--split", metavar="YEAR/NAME", help="davis: a list of ImageSets, such as 2017/val")
     parser.add_argument(
         "--clicks",
         type=int,
@@ -97,20 +117,20 @@ def run(args: argparse.Namespace) -> int:
     from samlet.evaluate.clicks import opencv
     from samlet.evaluate.protocols import Plan
 
-    protocols = _names(args.protocol, "--protocol")
-    if _asks_for_proposals(protocols, args.everything):
-        return _run_proposals(args)
+    protocols = names_of(args.protocol, "--protocol")
+    if _goes_alone(protocols, args):
+        return _run_alone(args)
     plan = Plan(
-        protocols=protocols,
+        protocols=tuple("clicks" if name == _NOC else name for name in protocols),
         clicks=args.clicks,
         grabcut=not args.no_grabcut,
         zoom=args.zoom,
     )
-    datasets = _datasets(args)
+    datasets = datasets_of(args)
     opencv()  # missing: say so before the model is loaded
     if args.output is not None:
         report.make_folder(args.output)
-    model = _load(args, args.model, args.size)
+    model = evaluation.load(args, args.model, args.size)
     results = _measure(model, datasets, plan, quiet=args.json)
     head = report.Run(
         model=model.card.name, digest=model.card.digest, command=command_line(args), version=__version__
@@ -122,107 +142,72 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps(report.to_dict(head, results, objects=False), indent=1, ensure_ascii=False))
         else:
-            _print(head, report.to_tables(results), report.to_words(results))
+            show(head, report.to_tables(results), report.to_words(results))
     return 0 if all(result.objects for result in results) else PartialFailureError.exit_code
 
 
 def command_line(args: argparse.Namespace) -> str:
     """Give the command that measures the same again, without where its report goes."""
     words = ["samlet", "evaluate", args.model, "--on", args.on, "--protocol", args.protocol]
-    proposals = args.everything is not None
-    words += ["--everything", args.everything] if proposals else ["--clicks", str(args.clicks)]
-    if args.limit is not None:
-        words += ["--limit", str(args.limit)]
-    if args.every != 1:
-        words += ["--every", str(args.every)]
-    if args.size is not None:
-        words += ["--size", str(args.size)]
-    if args.threads is not None:
-        words += ["--threads", str(args.threads)]
-    for option, default in (("backend", "onnx"), ("shape", "auto")):
+    alone = args.protocol in RUNNERS
+    words += [] if alone or args.protocol == _NOC else ["--clicks", str(args.clicks)]
+    for option in OPTIONS:
+        if (given := getattr(args, option)) is not None:
+            words += [f"--{option}", str(given)]
+    defaults = {"limit": None, "every": 1, "size": None, "threads": None, "backend": "onnx", "shape": "auto"}
+    for option, default in defaults.items():
         if (chosen := getattr(args, option)) != default:
-            words += [f"--{option}", chosen]
-    if args.zoom != "off" and not proposals:
+            words += [f"--{option}", str(chosen)]
+    if args.zoom != "off" and not alone:
         words += ["--zoom", args.zoom]
-    if args.no_grabcut and not proposals:
+    if args.no_grabcut and not alone:
         words.append("--no-grabcut")
     return shlex.join(words)
 
 
-def _asks_for_proposals(protocols: Sequence[str], everything: str | None) -> bool:
-    """Tell whether the protocol is that of proposals, which goes alone."""
-    asked = _PROPOSALS in protocols
-    if asked and len(protocols) > 1:
+def _goes_alone(protocols: Sequence[str], args: argparse.Namespace) -> bool:
+    """Tell whether the protocol is one that goes alone, and refuse it in company or with another's options."""
+    alone = [name for name in protocols if name in RUNNERS or name == _NOC]
+    if alone and len(protocols) > 1:
         raise InputError(
-            f"expected the protocol {_PROPOSALS} alone, got {', '.join(protocols)}; run the others in another command"
+            f"expected the protocol {alone[0]} alone, got {', '.join(protocols)}; run the others in another command"
         )
-    if everything is not None and not asked:
+    for option, having in OPTIONS.items():
+        if getattr(args, option) is not None and protocols[0] not in having:
+            raise InputError(
+                f"expected --{option} with --protocol {' or '.join(having)}, got {', '.join(protocols)}; add it, or "
+                f"leave --{option} out"
+            )
+    if alone == [_NOC] and args.clicks != _CAP:
         raise InputError(
-            f"expected --everything with --protocol {_PROPOSALS}, got {', '.join(protocols)}; add it, or leave "
-            "--everything out"
+            f"expected the protocol noc with {_CAP} clicks, got {args.clicks}; use --protocol clicks for another cap"
         )
-    return asked
+    return bool(alone) and alone != [_NOC]
 
 
-def _run_proposals(args: argparse.Namespace) -> int:
-    """Measure ways to find everything; prints, writes and returns as `run` does."""
+def _run_alone(args: argparse.Namespace) -> int:
+    """Measure by a protocol that goes alone; prints, writes and returns as `run` does."""
     from samlet import __version__
-    from samlet.evaluate import finders, proposals, report
-    from samlet.evaluate import proposals_report as words
+    from samlet.evaluate.report import Run, make_folder
 
-    datasets = _datasets(args)
-    proposals.coco()  # missing: say so before the model is loaded
+    args.protocol = args.protocol.strip(" ,")
     if args.output is not None:
-        report.make_folder(args.output)
-    model = _load(args, args.model, args.size)
-    # Filled in, so that the command in the report stays what it was when the default changes.
-    args.everything = finders.usual(model.session) if args.everything is None else args.everything
-    chosen = [
-        finders.finder(name, model.session, load=lambda name: _load(args, name, None).session)
-        for name in _names(args.everything, "--everything")
-    ]
-    results = []
-    for dataset in datasets:
-        with _progress(dataset, _proposal_note, quiet=args.json) as on_picture:
-            results.append(proposals.evaluate_proposals(chosen, dataset, on_picture=on_picture))
-    head = report.Run(
-        model=model.card.name, digest=model.card.digest, command=command_line(args), version=__version__
-    )
+        make_folder(args.output)
+
+    def start() -> "tuple[Model, Callable[[], Run]]":
+        model = evaluation.load(args, args.model, args.size)
+        return model, lambda: Run(model.card.name, model.card.digest, command_line(args), __version__)
+
+    report, whole_ = RUNNERS[args.protocol](args, start)
     try:
         if args.output is not None:
-            print(f"report: {words.write(args.output, head, results)[0]}", file=sys.stderr)
+            print(f"report: {report.write(args.output)[0]}", file=sys.stderr)
     finally:
         if args.json:
-            print(json.dumps(words.to_dict(head, results, pictures=False), indent=1, ensure_ascii=False))
+            print(json.dumps(report.to_dict(results=False), indent=1, ensure_ascii=False))
         else:
-            _print(head, words.to_tables(results), words.to_words(results))
-    return 0 if all(result.truths for result in results) else PartialFailureError.exit_code
-
-
-def _proposal_note(result: "ProposalResult") -> str:
-    """Give recall so far, for the progress bar."""
-    return ", ".join(
-        f"{one.finder.name} AR@100 {one.tally('mask').recall[0, 1]:.3f}"
-        for one in result.finders
-        if one.pictures
-    )
-
-
-def _datasets(args: argparse.Namespace) -> "list[Dataset]":
-    from samlet.evaluate.datasets import Dataset
-
-    paths = _names(args.on, "--on")
-    return [Dataset.open(path).select(every=args.every, limit=args.limit) for path in paths]
-
-
-def _names(text: str, option: str) -> tuple[str, ...]:
-    """Split a list at its commas and drop repetitions."""
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if not names:
-        raise InputError(
-            f"expected one or more names after {option}, got {text!r}; separate several by commas"
-        )
-    return names
+            show(report.run, report.to_tables(), report.to_words())
+    return 0 if whole_ else PartialFailureError.exit_code
 
 
 def _measure(
@@ -238,39 +223,9 @@ def _measure(
 
     results = []
     for dataset in datasets:
-        with _progress(dataset, note, quiet=quiet) as on_picture:
+        with progress(dataset.name, len(dataset), note, quiet=quiet) as on_picture:
             results.append(evaluate_set(model, dataset, plan=plan, on_picture=on_picture))
     return results
-
-
-@contextmanager
-def _progress(
-    dataset: "Dataset", note_of: Callable[[_Result], str], *, quiet: bool
-) -> Iterator[Callable[[_Result], None] | None]:
-    """Show pictures done, pictures a second and the figure so far on standard error, if a person is looking."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as progress:
-        task = progress.add_task(escape(dataset.name), total=len(dataset), note="")
-
-        def show(result: _Result) -> None:
-            speed = progress.tasks[0].speed
-            parts = (f"{speed:.2f} pictures/s" if speed else "", note_of(result))
-            progress.update(task, advance=1, note=", ".join(part for part in parts if part))
-
-        yield show
 
 
 def _write(folder: Path, model: "Model", head: "Run", results: "Sequence[SetResult]") -> None:
@@ -283,35 +238,3 @@ def _write(folder: Path, model: "Model", head: "Run", results: "Sequence[SetResu
     ]
     written = report.write(folder, head, results, cases=pictures)
     print(f"report: {written[0]}", file=sys.stderr)
-
-
-def _print(head: "Run", figures: "Sequence[RenderableType]", words: str) -> None:
-    from rich.console import Console
-
-    console = Console()
-    title = f"{head.model}  {head.digest[:12]}  {head.command}"
-    console.print(title, markup=False, highlight=False, soft_wrap=True)  # one line, to be copied
-    for part in figures:
-        console.print(part)
-    console.print(words, markup=False, highlight=False, style="dim")
-
-
-def _load(args: argparse.Namespace, name: str, size: int | None) -> "Model":
-    """Load the model, on another size of canvas if one is asked for."""
-    from samlet import backends, registry
-    from samlet.model import Model
-    from samlet.session import Session
-
-    card = registry.resolve(name).shaped(args.shape)
-    if size is not None:
-        card = resized(card, size)
-    return Model(Session(card, backends.create(args.backend), threads=args.threads))
-
-
-def resized(card: "Card", side: int) -> "Card":
-    """Give a card whose pictures have another longest side in the network; its digest differs too.
-
-    Raises:
-        InputError: The side is not a multiple of what the network's strides need.
-    """
-    return card.resized(side)

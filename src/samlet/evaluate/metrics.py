@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from samlet.errors import InputError
+
 BOOTSTRAP_ROUNDS = 2000
 BOOTSTRAP_SEED = 0
 
@@ -51,6 +53,19 @@ def iou(
         both, either = both & ~ignore, either & ~ignore
     union = int(np.count_nonzero(either))
     return int(np.count_nonzero(both)) / union if union else 1.0
+
+
+def check_part(every: int, limit: int | None) -> None:
+    """Refuse a part of a set that is no part.
+
+    Raises:
+        InputError: ``every`` or ``limit`` is below 1.
+    """
+    if every < 1 or (limit is not None and limit < 1):
+        raise InputError(
+            f"expected every and limit of 1 or more, got {every} and {limit}; "
+            "leave them out to take everything"
+        )
 
 
 def clicks_to_reach(ious: Sequence[float], threshold: float, *, cap: int) -> tuple[int, bool]:

@@ -1,16 +1,12 @@
 """Reports of the proposal protocol: tables for each set and a comparison of finders, for people and as JSON."""
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from samlet.atomic import atomic_write
 from samlet.evaluate.finders import STEPS
 from samlet.evaluate.proposals import (
     AR_WORDS,
@@ -24,23 +20,10 @@ from samlet.evaluate.proposals import (
     ProposalResult,
     interval,
 )
-from samlet.evaluate.report import Run, make_folder
-
-if TYPE_CHECKING:
-    from rich.table import Table
-    from rich.text import Text
+from samlet.evaluate.report import Run
+from samlet.evaluate.sheets import NONE, Report, Section, Sheet
 
 WORDS = (AR_WORDS, VOID_WORDS, TRUTH_WORDS, TIME_WORDS)
-_NONE = "-"
-
-
-@dataclass(frozen=True, slots=True)
-class Sheet:
-    """One table: the first column is text, the others are figures."""
-
-    title: str
-    headers: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 def sheets(result: ProposalResult) -> list[Sheet]:
@@ -56,13 +39,15 @@ def sheets(result: ProposalResult) -> list[Sheet]:
 
 def _recall(result: ProposalResult, kind: str) -> Sheet:
     rows = []
-    for column, at in enumerate(AT):
+    for column, at in (*enumerate(AT), (None, "mean")):
         for one in result.finders:
             recall, ends = np.full(len(AREAS), np.nan), None
-            if kind in one.kinds:
+            if kind in one.kinds and column is None:
+                recall = one.tally(kind).recall.mean(axis=1)
+            elif kind in one.kinds and column is not None:
                 recall, ends = one.tally(kind).recall[:, column], interval(*_by_picture(one, kind, column))
             whole, *parts = (_percent(value) for value in recall.tolist())
-            sure = f"{_percent(ends[0])} - {_percent(ends[1])}" if ends else _NONE
+            sure = f"{_percent(ends[0])} - {_percent(ends[1])}" if ends else NONE
             rows.append((one.finder.name, str(at), whole, sure, *parts))
     headers = ("finder", "K", "all", "95 % interval", *(area for area in AREAS if area != "all"))
     return Sheet(f"{kind} AR@K in percent", headers, tuple(rows))
@@ -77,9 +62,9 @@ def _costs(result: ProposalResult) -> Sheet:
             rows.append(
                 (
                     one.finder.name,
-                    *(_NONE if value is None else f"{value:.0f}" for value in counts),
+                    *(NONE if value is None else f"{value:.0f}" for value in counts),
                     _TIMES[time],
-                    *(_NONE if value is None else f"{value:.3f}" for value in seconds),
+                    *(NONE if value is None else f"{value:.3f}" for value in seconds),
                 )
             )
     headers = ("finder", "asked", "masks", "time", *_SPLIT)
@@ -91,12 +76,12 @@ def _comparison(result: ProposalResult, kind: str) -> Sheet:
     rows = []
     for one in others:
         for at, gain in zip(AT, gains(first, one, kind), strict=True):
-            points = f"{100 * gain['mean']:+.1f}" if gain else _NONE
-            sure = f"{100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}" if gain else _NONE
+            points = f"{100 * gain['mean']:+.1f}" if gain else NONE
+            sure = f"{100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}" if gain else NONE
             rows.append((one.finder.name, f"{kind} AR@{at}, points", points, sure))
         for step, time in product(("decoder", "total"), _TIMES):
             ours, theirs = one.mean(_seconds(time, step)), first.mean(_seconds(time, step))
-            share = f"{ours / theirs:.3f}" if ours is not None and theirs else _NONE
+            share = f"{ours / theirs:.3f}" if ours is not None and theirs else NONE
             rows.append((one.finder.name, f"{step} seconds ({_TIMES[time]}), share", share, ""))
     headers = ("finder", "figure", "difference", "95 % interval")
     return Sheet(f"compared with {first.finder.name}, picture by picture", headers, tuple(rows))
@@ -143,78 +128,20 @@ def remarks(result: ProposalResult) -> list[str]:
     return lines
 
 
-def to_markdown(run: Run, results: Sequence[ProposalResult]) -> str:
-    """Give the report as Markdown: the tables of each set, then the protocol in words."""
-    lines = [
-        f"# {run.model}: proposals measured",
-        "",
-        f"Model digest `{run.digest}`, samlet {run.version}.",
-        "",
-    ]
-    lines += [f"    {run.command}", ""]
-    for result in results:
-        lines += [f"## {result.dataset.name}", ""]
-        for sheet in sheets(result):
-            lines += [f"{sheet.title[0].upper()}{sheet.title[1:]}:", ""]
-            lines.append("| " + " | ".join(sheet.headers) + " |")
-            lines.append("|---|" + "---:|" * (len(sheet.headers) - 1))
-            lines += ["| " + " | ".join(row) + " |" for row in sheet.rows]
-            lines.append("")
-        lines += [*(f"- {remark}" for remark in remarks(result)), ""]
-    lines += ["## Protocol", "", *(f"- {words}" for words in WORDS)]
-    lines += [f"- **{name}**: {words}" for name, words in _finder_words(results).items()]
-    return "\n".join(lines) + "\n"
-
-
-def to_tables(results: Sequence[ProposalResult]) -> list["Table | Text"]:
-    """Give rich tables for each set, and the remarks below them."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-    from rich.text import Text
-
-    shown: list[Table | Text] = []
-    for result in results:
-        for sheet in sheets(result):
-            table = Table(
-                title=escape(f"{result.dataset.name}: {sheet.title}"),
-                box=box.SIMPLE_HEAD,
-                padding=(0, 1),
-                collapse_padding=True,
-                pad_edge=False,
-            )
-            for index, header in enumerate(sheet.headers):
-                table.add_column(header, justify="right" if index else "left", no_wrap=not index)
-            for row in sheet.rows:
-                table.add_row(*map(escape, row))
-            shown.append(table)
-        shown.append(Text("\n".join((result.dataset.name, *remarks(result))) + "\n"))
-    return shown
-
-
-def to_words(results: Sequence[ProposalResult]) -> str:
-    """Give the protocol in words, one paragraph each, for the terminal."""
-    return "\n".join([*WORDS, *(f"{name}: {words}" for name, words in _finder_words(results).items())])
-
-
-def to_dict(run: Run, results: Sequence[ProposalResult], *, pictures: bool = True) -> dict[str, Any]:
-    """Give the whole report as plain lists, dicts, texts and numbers; recall is 0..1, None without objects.
+def report(run: Run, results: Sequence[ProposalResult]) -> Report:
+    """Make the report; in its fields recall is 0..1, None without objects.
 
     Args:
         run: What was run.
         results: One result for each set.
-        pictures: Whether to list the figures of each picture too.
     """
-    return {
-        "samlet": run.version,
-        "model": {"name": run.model, "digest": run.digest},
-        "command": run.command,
-        "protocol": list(WORDS),
-        "sets": [_set_dict(result, pictures) for result in results],
-    }
+    sections = [
+        Section(result.dataset.name, sheets(result), remarks(result), _set_dict(result)) for result in results
+    ]
+    return Report(run, "proposals", sections, WORDS, _finder_words(results))
 
 
-def _set_dict(result: ProposalResult, pictures: bool) -> dict[str, Any]:
+def _set_dict(result: ProposalResult) -> dict[str, Any]:
     first = result.finders[0]
     return {
         "name": result.dataset.name,
@@ -225,11 +152,11 @@ def _set_dict(result: ProposalResult, pictures: bool) -> dict[str, Any]:
         "pictures_without_objects": result.empty,
         "broken": [{"name": entry.name, "reason": entry.reason} for entry in result.broken],
         "peak_mib": result.peak_mib and round(result.peak_mib, 1),
-        "finders": [_finder_dict(one, first, pictures) for one in result.finders],
+        "finders": [_finder_dict(one, first) for one in result.finders],
     }
 
 
-def _finder_dict(one: FinderResult, first: FinderResult, pictures: bool) -> dict[str, Any]:
+def _finder_dict(one: FinderResult, first: FinderResult) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "name": one.finder.name,
         "protocol": one.finder.words,
@@ -243,21 +170,20 @@ def _finder_dict(one: FinderResult, first: FinderResult, pictures: bool) -> dict
         fields["gain"] = {
             kind: dict(zip(map(str, AT), gains(first, one, kind), strict=True)) for kind in one.kinds
         }
-    if pictures:
-        fields["results"] = [
-            {
-                "picture": picture.name,
-                "prompts": picture.timing.asked,
-                "proposals": picture.proposals,
-                **{
-                    name: {step: round(_seconds(time, step)(picture), 4) for step in _SPLIT}
-                    for time, name in _FIELDS.items()
-                },
-                "found": {kind: tally.hits.round(6).tolist() for kind, tally in picture.tallies.items()},
-                "objects": next(iter(picture.tallies.values())).truths.tolist(),
-            }
-            for picture in one.pictures
-        ]
+    fields["results"] = [
+        {
+            "picture": picture.name,
+            "prompts": picture.timing.asked,
+            "proposals": picture.proposals,
+            **{
+                name: {step: round(_seconds(time, step)(picture), 4) for step in _SPLIT}
+                for time, name in _FIELDS.items()
+            },
+            "found": {kind: tally.hits.round(6).tolist() for kind, tally in picture.tallies.items()},
+            "objects": next(iter(picture.tallies.values())).truths.tolist(),
+        }
+        for picture in one.pictures
+    ]
     return fields
 
 
@@ -267,32 +193,13 @@ def _recall_dict(one: FinderResult, kind: str) -> dict[str, Any]:
         area: {str(at): _plain(recall[row, column]) for column, at in enumerate(AT)}
         for row, area in enumerate(AREAS)
     }
+    for figures in fields.values():
+        known = [value for value in figures.values() if value is not None]
+        figures["mean"] = float(np.mean(known)) if known else None
     fields["interval_95"] = {
         str(at): interval(*_by_picture(one, kind, column)) for column, at in enumerate(AT)
     }
     return fields
-
-
-def write(folder: Path, run: Run, results: Sequence[ProposalResult]) -> list[Path]:
-    """Write report.md and report.json; each file appears whole or not at all.
-
-    Args:
-        folder: Where to; made if it is missing.
-        run: What was run.
-        results: One result for each set.
-
-    Returns:
-        The files.
-
-    Raises:
-        OutputError: Something cannot be written.
-    """
-    make_folder(folder)
-    texts = {
-        "report.md": to_markdown(run, results),
-        "report.json": json.dumps(to_dict(run, results), indent=1, ensure_ascii=False) + "\n",
-    }
-    return [atomic_write(folder / name, text) for name, text in texts.items()]
 
 
 def _finder_words(results: Sequence[ProposalResult]) -> dict[str, str]:
@@ -309,7 +216,7 @@ _FIELDS = {"clock": "seconds", "cpu": "processor_seconds"}
 
 
 def _percent(value: float) -> str:
-    return _NONE if np.isnan(value) else f"{100 * value:.1f}"
+    return NONE if np.isnan(value) else f"{100 * value:.1f}"
 
 
 def _plain(value: float) -> float | None:

@@ -4,7 +4,7 @@ Pure functions of masks (and the photo, where colours count); none of them runs 
 or on one mask at a time, so that large pictures with many masks are fine.
 """
 
-from samlet.uses.edges import edge_map
+from samlet.uses.edges import EdgeVotes, edge_map, thin_ridges
 from samlet.uses.footprints import footprints, squared
 from samlet.uses.labels import label_map, without_overlaps
 from samlet.uses.outliers import Anomalies, anomalies
@@ -15,6 +15,7 @@ from samlet.uses.subject import salience, salient
 
 __all__ = [
     "Anomalies",
+    "EdgeVotes",
     "Proposals",
     "anomalies",
     "by_size",
@@ -28,5 +29,6 @@ __all__ = [
     "salience",
     "salient",
     "squared",
+    "thin_ridges",
     "without_overlaps",
 ]

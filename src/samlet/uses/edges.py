@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samlet.errors import InputError
+from samlet.geometry import Frame
 from samlet.masks import Masks, StoredMasks
 from samlet.runs import Runs
+from samlet.upscale import enlarge
 
 _DIRECTIONS = 256  # steps of half a turn: an edge has no front and back
 _FROM = (
@@ -94,14 +96,19 @@ def _probability(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _slopes(soft: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Sobel's slope near the outline, of each pixel inside the rim, and its direction in steps of the half turn."""
-    down = soft[:-2] + 2 * soft[1:-1] + soft[2:]
-    across = soft[:, :-2] + 2 * soft[:, 1:-1] + soft[:, 2:]
-    x, y = down[:, 2:] - down[:, :-2], across[2:] - across[:-2]
+    x, y = _sobel(soft)
     steep = np.hypot(x, y)
     # Sobel's weights add up to 8 for a slope of one a pixel; half way between 0 and 1 lies the outline.
     steep[np.abs(soft[1:-1, 1:-1] - 0.5) > steep * (_NEAR / 8)] = 0
     turn = np.rint((np.arctan2(y, x) - _FROM) % np.pi * (_DIRECTIONS / np.pi))
     return steep, (turn % _DIRECTIONS).astype(np.uint8)
+
+
+def _sobel(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Sobel's slopes along x and y of each pixel inside the rim."""
+    down = values[:-2] + 2 * values[1:-1] + values[2:]
+    across = values[:, :-2] + 2 * values[:, 1:-1] + values[:, 2:]
+    return down[:, 2:] - down[:, :-2], across[2:] - across[:-2]
 
 
 def _thinned(strength: NDArray[np.float32], direction: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -137,3 +144,123 @@ def _between(
         weight *= (at_y >= 0) & (at_y < height) & (at_x >= 0) & (at_x < width)
         total += weight * values[np.clip(at_y, 0, height - 1), np.clip(at_x, 0, width - 1)]
     return total
+
+
+class EdgeVotes:
+    """Edges by the votes of many masks: where many sure masks of one picture change, there is an edge.
+
+    Slopes of the masks' probabilities are added up, not compared as by `edge_map`, each weighted by the square of the
+    mask's score. An outline on which many prompts agree wins over a sharp one that a single mask has; so it pays to
+    ask about the whole picture (clicks on a grid, three masks each). Masks are looked at on the network's own grid
+    and not kept.
+
+    Example:
+        >>> votes = EdgeVotes()
+        >>> votes.add(model.segment(view, points=grid, labels=ones, multimask=True))  # doctest: +SKIP
+        >>> thin_ridges(votes.strength()).max()  # doctest: +SKIP
+        1.0
+    """
+
+    def __init__(self) -> None:
+        """Begin without a vote."""
+        self._frame: Frame | None = None
+        self._sum: NDArray[np.float32] = np.zeros((0, 0), np.float32)  # (h, w)
+
+    def __bool__(self) -> bool:
+        """Tell whether anybody has voted."""
+        return self._frame is not None
+
+    def add(self, masks: Masks) -> None:
+        """Let masks vote.
+
+        Args:
+            masks: With logits, one or three a prompt; all of one picture.
+
+        Raises:
+            InputError: The masks have no logits, or those before were of another picture or grid.
+        """
+        if isinstance(masks, StoredMasks):
+            raise InputError(
+                "expected masks with logits to vote on edges, got run lengths; segment with points or boxes"
+            )
+        grid_hw = (masks.logits.shape[-2], masks.logits.shape[-1])
+        if self._frame is None:
+            self._frame, self._sum = masks.frame, np.zeros(grid_hw, np.float32)
+        if self._frame != masks.frame or self._sum.shape != grid_hw:
+            raise InputError(
+                f"expected masks of one picture, got {masks.frame.image_hw} after {self._frame.image_hw}; make new "
+                "votes for each picture"
+            )
+        scores = np.clip(masks.scores, 0, None).reshape(-1) ** 2
+        for logits, weight in zip(masks.logits.reshape(-1, *grid_hw), scores.tolist(), strict=True):
+            probability = _probability(logits - np.float32(masks.threshold))
+            self._sum += weight * np.hypot(*_sobel(np.pad(probability, 1, mode="edge")))
+
+    def strength(self) -> NDArray[np.float32]:
+        """Give the sum of all votes at the picture's size.
+
+        Returns:
+            (H, W) float32, 0 or more, lines several pixels wide; see `thin_ridges`.
+
+        Raises:
+            InputError: Nobody has voted.
+        """
+        if self._frame is None:
+            raise InputError("expected masks to have voted, got none; add some first")
+        return enlarge(self._sum, self._frame, "fast")
+
+
+def thin_ridges(strength: NDArray[np.floating], *, blur: float = 1.0) -> NDArray[np.float32]:
+    """Thin broad lines of strength to their ridges.
+
+    A pixel stays where the strength is largest across the line; the direction across is that of the strongest downward
+    bend (the eigenvector of the Hessian's least eigenvalue) of the strength blurred by twice as much.
+
+    Args:
+        strength: 0 or more, (H, W).
+        blur: Standard deviation of a Gaussian, pixels, so that a line has one ridge.
+
+    Returns:
+        (H, W) float32, 0 to 1, one pixel thin; the square root of the strength over its largest value, since
+        strengths of sums crowd near 0.
+
+    Raises:
+        InputError: The blur is negative or the strength is not (H, W).
+
+    Example:
+        >>> ramp = np.tile(np.array([0, 1, 4, 1, 0], np.float32), (5, 1))
+        >>> thin_ridges(ramp)[2].round(1).tolist()
+        [0.0, 0.0, 1.0, 0.0, 0.0]
+    """
+    if np.ndim(strength) != 2 or not blur >= 0:
+        raise InputError(
+            f"expected strengths (H, W) and a blur of 0 or more, got {np.shape(strength)} and {blur}; correct them"
+        )
+    smooth = blurred(strength, blur)
+    dy, dx = np.gradient(blurred(smooth, blur * np.sqrt(3)))  # twice the blur in all
+    (yy, yx), (_, xx) = np.gradient(dy), np.gradient(dx)
+    across = 0.5 * np.arctan2(2 * yx, xx - yy) + np.pi / 2
+    turn = np.rint((across - _FROM) % np.pi * (_DIRECTIONS / np.pi)) % _DIRECTIONS
+    peak = max(float(smooth.max(initial=0.0)), 1e-12)
+    return np.sqrt(_thinned(smooth / np.float32(peak), turn.astype(np.uint8)))
+
+
+def blurred(values: NDArray[np.floating], sigma: float) -> NDArray[np.float32]:
+    """Blur (H, W) or (H, W, C) by a Gaussian of a standard deviation in pixels; the border's values go on beyond it."""
+    found = np.asarray(values, np.float32)
+    if sigma <= 0:
+        return found
+    reach = max(1, round(3 * sigma))
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    weights /= weights.sum()
+    for axis in (0, 1):
+        widths = [(0, 0)] * found.ndim
+        widths[axis] = (reach, reach)
+        padded = np.pad(found, widths, mode="edge")
+        total = np.zeros_like(found)
+        for step, weight in enumerate(weights.tolist()):
+            part = [slice(None)] * found.ndim
+            part[axis] = slice(step, step + found.shape[axis])
+            total += np.float32(weight) * padded[tuple(part)]
+        found = total
+    return found
