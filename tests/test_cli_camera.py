@@ -21,7 +21,8 @@ PLACES = [(20 + 3 * index, 31) for index in range(5)]
 class FakeOpenCV:
     """As much of OpenCV as is used: a camera, and a window with a person before it who follows a script."""
 
-    WINDOW_AUTOSIZE = WND_PROP_VISIBLE = EVENT_MOUSEMOVE = 0
+    WINDOW_AUTOSIZE, WINDOW_GUI_NORMAL = 1, 16
+    WND_PROP_VISIBLE = EVENT_MOUSEMOVE = 0
     EVENT_LBUTTONDOWN, EVENT_LBUTTONUP = 1, 4
 
     def __init__(self, frames: int = 5, *, gui: str = "GTK3") -> None:

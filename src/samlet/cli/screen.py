@@ -70,7 +70,8 @@ class Window:
         self.asked: dict[str, Any] | None = None
         self.let_go = self.is_over = False
         self._corner: tuple[int, int] | None = None
-        self._cv2.namedWindow(_TITLE, self._cv2.WINDOW_AUTOSIZE)
+        # Without Qt's own tools around the picture.
+        self._cv2.namedWindow(_TITLE, self._cv2.WINDOW_AUTOSIZE | self._cv2.WINDOW_GUI_NORMAL)
         self._cv2.setMouseCallback(_TITLE, self._mouse)
 
     def show(self, picture: "PillowImage.Image") -> None:
