@@ -3,9 +3,11 @@
 import io
 import json
 import os
+import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from samlet.batch import Item, Recipe, Summary, Worker, run, sink, sources
 from samlet.batch.engine import Job
 from samlet.batch.ledger import Ledger
 from samlet.batch.record import Report
-from samlet.errors import InputError, LimitError, OutputError, SamletError, UnknownModelError
+from samlet.errors import BackendError, InputError, LimitError, OutputError, SamletError, UnknownModelError
 from samlet.rle import rle_to_mask
 from tests.batch_kills import CARD
 
@@ -610,3 +612,33 @@ def test_the_recipe_for_spark(place: Path) -> None:
     (rows,) = names["segment"](iter([frame]))
     assert list(rows.columns) == [column.split()[0] for column in names["SCHEMA"].split(", ")]
     assert rows.state.tolist() == ["done", "failed"] and json.loads(rows.masks[0])
+
+
+@pytest.mark.parametrize("address", [None, "ray://head:10001"])
+def test_a_ray_that_does_not_start_is_said_in_one_sentence(
+    place: Path, monkeypatch: pytest.MonkeyPatch, address: str | None
+) -> None:
+    """On a computer that is too busy it raises a bare Exception; a stand-in does so here."""
+    from samlet.batch.ray import Ray
+
+    def init(**given: Any) -> None:
+        assert given.get("address") == address and given.get("include_dashboard") is (
+            None if address else False
+        )
+        raise Exception("The current node timed out\nduring startup.")
+
+    made = ModuleType("ray")
+    vars(made).update(
+        init=init,
+        is_initialized=lambda: False,
+        shutdown=lambda: None,
+        exceptions=SimpleNamespace(RayError=RuntimeError),
+        data=ModuleType("ray.data"),
+    )
+    monkeypatch.setitem(sys.modules, "ray", made)
+    monkeypatch.setitem(sys.modules, "ray.data", made.data)
+    photos("a.png")
+    with pytest.raises(
+        BackendError, match=r"to start, but it did not \(The current node timed out during startup"
+    ):
+        batch(["photos"], engine=Ray(address=address))

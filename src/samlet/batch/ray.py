@@ -110,11 +110,16 @@ def _start(address: str | None) -> None:
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-    if address is not None:
-        ray.init(address=address, **quiet)
-    else:
-        # Loopback and no dashboard: its jobs interface runs whatever it is sent.
-        ray.init(include_dashboard=False, **quiet)
+    # On this computer: loopback and no dashboard, whose jobs interface runs whatever it is sent.
+    where: dict[str, Any] = {"include_dashboard": False} if address is None else {"address": address}
+    try:
+        ray.init(**where, **quiet)
+    except Exception as error:  # a computer that is too busy to start it in time gives a bare Exception
+        reason = " ".join(str(error).split())[-300:]
+        raise BackendError(
+            f"expected Ray to start, but it did not ({reason}); what is done stays done: run it again, or give the "
+            "address of a cluster"
+        ) from error
     logging.getLogger("ray.data").setLevel(
         logging.WARNING
     )  # it tells of each step; the ledger's progress is enough
