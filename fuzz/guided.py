@@ -130,8 +130,10 @@ def keep(name: str, folder: Path, at_most: int, longest: int = 2048) -> int:
 
 def steps(target: "Target", data: bytes) -> set[tuple[str, int, int]]:
     """Find which line of samlet follows which when an input is read."""
+    import samlet
     from fuzz.child import outcome
 
+    inside = str(Path(samlet.__file__).parent)
     seen: set[tuple[str, int, int]] = set()
 
     def local(before: int) -> Trace:
@@ -145,8 +147,8 @@ def steps(target: "Target", data: bytes) -> set[tuple[str, int, int]]:
         return trace
 
     def called(frame: FrameType, _: str, __: object) -> Trace | None:
-        inside = "/samlet/" in frame.f_code.co_filename
-        return local(-frame.f_code.co_firstlineno) if inside else None
+        code = frame.f_code
+        return local(-code.co_firstlineno) if code.co_filename.startswith(inside) else None
 
     sys.settrace(called)
     try:

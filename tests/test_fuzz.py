@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fuzz.child import outcome
+from fuzz.guided import steps
 from fuzz.mutants import run, table
 from fuzz.mutate import png_repaired, riff_repaired
 from fuzz.targets import CORPUS, TARGETS
@@ -47,6 +48,15 @@ def test_mutants_are_the_same_every_time() -> None:
     first = [target.mutant(index, stock) for index in range(50)]
     assert first == [target.mutant(index, stock) for index in range(50)]
     assert len(set(first)) > 40
+
+
+def test_the_search_keeps_what_reaches_other_lines() -> None:
+    target = TARGETS["rle"]
+    good = [steps(target, data) for data in target.seeds()]
+    known = set().union(*good)
+    assert steps(target, target.seeds()[0]) <= known and len({line for _, _, line in known}) > 20
+    assert steps(target, b'{"size": [0, 2], "counts": []}') - known
+    assert {Path(file).name for file, _, _ in known} == {"rle.py"}
 
 
 def test_checksums_are_made_right_again() -> None:
