@@ -75,7 +75,7 @@ def test_parquet_with_bytes_and_with_structs(pictures, tmp_path):
                 source.read(source.keys[number]).pixels, np.asarray(PILImage.open(files[number]))
             )
     parquet.write_table(pyarrow.table({"n": [1]}), tmp_path / "c.parquet")
-    with pytest.raises(InputError, match="expected a column of pictures"):
+    with pytest.raises(InputError, match="expected a column with pictures"):
         open_source([tmp_path / "c.parquet"])
     (tmp_path / "d.parquet").write_bytes(b"no")
     with pytest.raises(InputError, match="expected a parquet file"):

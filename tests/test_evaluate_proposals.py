@@ -438,7 +438,7 @@ def test_each_human_is_a_truth_of_its_own_and_the_picture_is_looked_at_once(tmp_
     PillowImage.fromarray(fine.astype(np.uint8)).save(root / "masks" / "a_h2.png")
     oracle = Oracle({"a": coarse, "a_b": coarse})
     dataset = Dataset.open(root)
-    assert [item.name for item in proposals.segmentations(dataset.items[0])] == ["a_h1", "a_h2", "a_h11"]
+    assert [item.name for item in dataset.segmentations(dataset.items[0])] == ["a_h1", "a_h2", "a_h11"]
     result = evaluate_proposals([finder_of(oracle)], dataset)
     assert oracle.seen == ["a", "a_b"]
     assert (result.pictures, result.segmentations, result.truths) == (2, 6, 7)
@@ -459,7 +459,7 @@ def test_broken_pictures_and_masks_are_named_and_the_rest_is_measured(tmp_path: 
     assert oracle.seen == ["e"] and result.pictures == 1
     remarks = "\n".join(proposals_report.remarks(result))
     assert (
-        "4 pictures or masks could not be used" in remarks and "d: expected a picture of the size" in remarks
+        "4 pictures or marks could not be used" in remarks and "d: expected a picture of the size" in remarks
     )
 
 
@@ -600,7 +600,7 @@ def test_a_set_without_objects_is_a_partial_failure(folder: Path, capsys: pytest
         path.unlink()
     words = ("--on", str(folder), "--protocol", "proposals", "--everything", "grid2")
     assert command.run(parse("nano", *words)) == 6
-    assert "2 pictures or masks could not be used" in capsys.readouterr().out
+    assert "2 pictures or marks could not be used" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

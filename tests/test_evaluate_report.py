@@ -172,7 +172,7 @@ def test_a_set_where_nothing_can_be_measured_is_a_partial_failure(
 @pytest.mark.parametrize(
     ("words", "error", "message"),
     [
-        (("--on", "nowhere"), InputError, "expected a folder images/"),
+        (("--on", "nowhere"), InputError, "nothing at .nowhere."),
         (("--on", ","), InputError, "one or more names after --on"),
         (("--on", "{set}", "--protocol", "stroke"), InputError, "got stroke"),
         (("--on", "{set}", "--clicks", "99"), InputError, "got 99"),

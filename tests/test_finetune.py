@@ -117,7 +117,7 @@ def test_large_pictures_are_shrunk(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("all.json", "{", "expected a COCO file"),
+        ("all.json", "{", "expected JSON at"),
         (
             "all.json",
             json.dumps({"images": [{"id": 1, "file_name": "a.png"}], "annotations": []}),
@@ -128,7 +128,7 @@ def test_large_pictures_are_shrunk(tmp_path):
             json.dumps(coco_of([[SQUARE]]) | {"images": [{"id": 7, "file_name": "../a.png"}]}),
             "none that can",
         ),
-        ("nothing.txt", "", "see samlet finetune --help"),
+        ("nothing.txt", "", "expected JSON at"),
     ],
 )
 def test_bad_labels_are_one_sentence(tmp_path, name, content, message):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,7 @@ _OTHER_FILES = (  # first bytes -> what to call a file that we do not read
     (b"\x00\x00\x00\x0cJXL ", "a JPEG XL"),
 )
 _SNIFF_BYTES = 512
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +175,54 @@ class Image:
         return _read_only(np.asarray(small))
 
 
+def image_size(
+    source: str | Path | bytes, *, limits: Limits = DEFAULT_LIMITS, name: str | None = None
+) -> tuple[int, int]:
+    """Read the size that a picture will have, from its header.
+
+    Args:
+        source: A path, or encoded bytes.
+        limits: Bounds on what is accepted.
+        name: Name for messages; None takes the path or "bytes".
+
+    Returns:
+        Height and width in pixels, upright by EXIF, as `Image.load` would give them.
+
+    Raises:
+        ImageError: There is no picture there, or its header cannot be read.
+        LimitError: The file, a side or the number of pixels is over a bound.
+
+    Example:
+        >>> import io
+        >>> PILImage.new("RGB", (6, 4)).save(file := io.BytesIO(), "PNG")
+        >>> image_size(file.getvalue())
+        (4, 6)
+    """
+    if isinstance(source, bytes):
+        if not source:
+            raise ImageError(
+                f"{name or 'bytes'}: expected an encoded picture, got 0 bytes; give the whole file"
+            )
+        return _size_in_stream(BytesIO(source), _printable(name or "bytes"), limits)
+    return _of_file(source, _printable(name or str(source)), limits, _size_in_stream)
+
+
+def _size_in_stream(file: IO[bytes], title: str, limits: Limits) -> tuple[int, int]:
+    head = file.read(_SNIFF_BYTES)
+    file.seek(0)
+    picture = _open_header(file, head, title, limits)
+    _check_size(title, *picture.size, limits)
+    turned = 5 <= _orientation(picture) <= 8  # a quarter turn, mirrored or not
+    return (picture.width, picture.height) if turned else (picture.height, picture.width)
+
+
 def _pixels_of_file(path: str | Path, title: str, limits: Limits) -> NDArray[np.uint8]:
+    return _of_file(path, title, limits, _decode_stream)
+
+
+def _of_file(
+    path: str | Path, title: str, limits: Limits, read: Callable[[IO[bytes], str, Limits], _Read]
+) -> _Read:
     try:
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode):
@@ -188,7 +236,7 @@ def _pixels_of_file(path: str | Path, title: str, limits: Limits) -> NDArray[np.
         if found.st_size > limits.max_file_bytes:
             raise LimitError(_too_many_bytes(title, found.st_size, limits.max_file_bytes))
         with open(path, "rb") as file:
-            return _decode_stream(file, title, limits)
+            return read(file, title, limits)
     except FileNotFoundError as error:
         advice = "download it first" if "://" in str(path) else "check the path"
         raise ImageError(f"{title}: expected a picture file, but there is none; {advice}") from error

@@ -27,7 +27,8 @@ unbroken run.
 """
 _INPUTS = """\
 INPUT is a folder (with all below it), a pattern in quotes ('shards/*.tar'), a .txt with a path a line, a WebDataset
-.tar, a .parquet with a column image or path, or a picture. No INPUT goes on with the plan that is there.
+.tar, a .parquet with a column image or path, a picture, or a data set such as coco:FILE. No INPUT goes
+on with the plan that is there.
 """
 _RESULTS = """\
 One file for each shard of pictures, except where it says otherwise:

@@ -19,7 +19,8 @@ Train a small image encoder to stand in for a large one. The teacher's embedding
   samlet distill --teacher sam_vit_h --images photos/ --store embeddings/ --student tiny_vit_5m --out runs/mine
   samlet segment dog.jpg --model runs/mine/student.safetensors --point 520,360
 
-Pictures come from folders, lists (.txt), WebDataset tars or parquet files. Needs pip install 'samlet[train]'.
+Pictures come from folders, lists (.txt), WebDataset tars, parquet files or data sets (coco:FILE, sa1b:FOLDER).
+Needs pip install 'samlet[train]'.
 """
 _EPILOG = """\
 presets: decoupled (imitate the embeddings; MobileSAM's way), semi (learn from masks through the frozen decoder),
@@ -159,7 +160,7 @@ def _add_compare(helpers: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.add_argument("student", nargs="+", help="files of students")
     parser.add_argument("--teacher", required=True, metavar="MODEL")
     parser.add_argument("--size", type=int, metavar="PIXELS", help="the teacher's longest side")
-    parser.add_argument("--on", required=True, metavar="PATH", help="folder of a set")
+    parser.add_argument("--on", required=True, metavar="[KIND:]PATH", help="folder of a set, or KIND:PATH")
     parser.add_argument("--every", type=int, default=1, metavar="K", help="only each K-th picture")
     parser.set_defaults(run=run_compare)
 

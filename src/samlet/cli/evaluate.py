@@ -42,13 +42,22 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "evaluate",
         help="measure a model on pictures with masks",
-        description="Measure a model on folders SET with SET/images/NAME.jpg and SET/masks/NAME.png "
-        "(region ids; 255 or 65535 is ignored). Needs pip install 'samlet[eval]'.",
+        description="Measure a model on pictures with masks: folders SET with SET/images/NAME.jpg and
+"
+        "SET/masks/NAME.png (region ids; 255 or 65535 is ignored), or data sets by kind, such as
+"
+        "coco:FILE@PICTURES or voc:FOLDER@val (docs/how-to/data-sets.md). Needs pip install 'samlet[eval]'.",
         epilog=_ALONE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", help="name of a model, or path of a model trained with samlet")
-    parser.add_argument("--on", required=True, metavar="PATH[,PATH...]", help="folders of sets")
+    parser.add_argument(
+        "--on",
+        "--data",
+        required=True,
+        metavar="[KIND:]PATH[,...]",
+        help="folders of sets, or data sets by kind",
+    )
     parser.add_argument(
         "--protocol",
         default=_PROTOCOLS,

@@ -13,8 +13,9 @@ Tune a model on labelled pictures of your own: the decoder alone, or with low-ra
   samlet finetune --data annotations.json --images photos/ --out runs/mine --minutes 20
   samlet segment new.jpg --model runs/mine/model.safetensors --box 40,40,80,90
 
-DATA is a COCO file, a folder with images/ and masks/ (PNGs of region ids, or black and white), or a folder of labelme
-files. Every eighth picture is held out and drawn before and after. Needs pip install 'samlet[train]'.
+DATA is a COCO file, a folder with images/ and masks/ (PNGs of region ids, or black and white), a folder of labelme
+files, or any other data set by kind, such as yolo:FOLDER (docs/how-to/data-sets.md).
+Every eighth picture is held out and drawn before and after. Needs pip install 'samlet[train]'.
 """
 
 
@@ -32,9 +33,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         allow_abbrev=False,
     )
     parser.add_argument("--model", default="nano", help="what to begin with (default: nano)")
-    parser.add_argument("--data", type=Path, required=True, help="labelled pictures")
+    parser.add_argument("--data", required=True, metavar="[KIND:]PATH", help="labelled pictures")
     parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="pictures of a COCO file (default: beside it)"
+        "--images", type=Path, metavar="DIR", help="pictures of a COCO file (default: looked for near it)"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="go on from the state in --out")

@@ -5,10 +5,9 @@ matches; it sees one picture at a time, and recall over a set follows from the c
 not grow with the set and an interval over pictures costs nothing.
 """
 
-import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -58,8 +57,6 @@ TIME_WORDS = (
     "programs on the machine disturb less. Reading the picture and comparing are not counted. Several finders take "
     "turns on each picture, and each encodes it anew."
 )
-
-_HUMAN = re.compile(r"_h([1-9][0-9]*)")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -245,12 +242,13 @@ def _measure(item: Item, result: ProposalResult) -> None:
 def _read(item: Item, result: ProposalResult) -> tuple[Image | None, list[Truth]]:
     """Read a picture and its segmentations; what cannot be used is noted, and without both there is no picture."""
     image, truths = None, []
-    for segmentation in segmentations(item):
+    for segmentation in result.dataset.segmentations(item):
         try:
             sample = result.dataset.read(segmentation)
         except InputError as error:
             result.broken.append(Broken(segmentation.name, str(error)))
             continue
+        result.broken += sample.broken
         try:
             if image is None or image.hw != sample.ignore.shape:
                 image = sample.load_image()  # checks the size against the mask's
@@ -261,22 +259,6 @@ def _read(item: Item, result: ProposalResult) -> tuple[Image | None, list[Truth]
         else:
             truths.append(Truth.of(sample))
     return image, truths
-
-
-def segmentations(item: Item) -> list[Item]:
-    """List the segmentations of a picture, each as an item of its own, named after its file.
-
-    Returns:
-        NAME_h1, NAME_h2, ... in the order of their numbers; only the item itself if its mask has no number.
-    """
-    if item.mask_path is None or item.mask_path.stem == item.name:
-        return [item]
-    numbered = {}
-    for path in item.mask_path.parent.glob("*.png"):
-        match = _HUMAN.fullmatch(path.stem.removeprefix(item.name))
-        if match and path.stem.startswith(item.name):
-            numbered[int(match[1])] = path
-    return [replace(item, name=path.stem, mask_path=path) for _, path in sorted(numbered.items())]
 
 
 def compare(truth: Truth, masks: StoredMasks) -> dict[str, Tally]:

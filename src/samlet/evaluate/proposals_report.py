@@ -123,7 +123,7 @@ def remarks(result: ProposalResult) -> list[str]:
     if result.empty:
         lines.append(f"{result.empty} pictures have no object and were not looked at.")
     if result.broken:
-        lines.append(f"{len(result.broken)} pictures or masks could not be used:")
+        lines.append(f"{len(result.broken)} pictures or marks could not be used:")
         lines += [f"{entry.name}: {entry.reason}" for entry in result.broken]
     return lines
 

@@ -298,6 +298,7 @@ def evaluate_set(
         except InputError as error:
             result.broken.append(Broken(item.name, str(error)))
         else:
+            result.broken += sample.broken
             _measure_picture(model, sample, image, result)
             result.pictures += 1
         if on_picture is not None:

@@ -108,7 +108,7 @@ def remarks(result: SetResult) -> list[str]:
     if result.skipped:
         lines.append(f"{result.skipped} objects skipped: nothing is left of them without the ignored pixels.")
     if result.broken:
-        lines.append(f"{len(result.broken)} pictures could not be used:")
+        lines.append(f"{len(result.broken)} pictures or marks could not be used:")
         lines += [f"{entry.name}: {entry.reason}" for entry in result.broken]
     return lines
 

@@ -6,12 +6,13 @@ from PIL import Image as PillowImage
 from samlet import drawing
 from samlet.backends.onnx import OnnxBackend
 from samlet.card import Card
+from samlet.data import IGNORE
 from samlet.evaluate.baselines import tight_box
 from samlet.evaluate.metrics import iou
 from samlet.image import Image
 from samlet.prompt import Prompt
 from samlet.session import Session
-from samlet.train.pictures import IGNORE, Picture
+from samlet.train.pictures import Picture
 
 OBJECTS, PICTURES, CELL = 40, 4, 300
 

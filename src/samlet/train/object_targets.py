@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from samlet.data import IGNORE
 from samlet.nets.objects import STRIDES, centres, decode
 from samlet.train.object_views import STRIDE as ID_STRIDE
-from samlet.train.pictures import IGNORE
 
 NOBODY, UNLABELLED = -1, -2
 """Owner of a place that says nothing (ignored, of another size, in a gap of a box), and of one without a label."""

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from samlet.train.pictures import IGNORE, Picture
+from samlet.data import IGNORE
+from samlet.train.pictures import Picture
 
 CANVASES = ((384, 512), (512, 384), (512, 512))
 STRIDE = 4  # of the map of ids

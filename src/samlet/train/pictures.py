@@ -6,18 +6,16 @@ Every random number comes from (seed, step, index), so a resumed run sees what a
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from samlet.data import IGNORE, Broken, Dataset, Item, Sample
 from samlet.errors import InputError
-from samlet.evaluate.datasets import Broken, Dataset, Item, LabelledRegions, Sample
 
 cv2.setNumThreads(1)  # one loader thread beside the network's; OpenCV's own pool would fight for the cores
 
-IGNORE = 65535
 # How often a picture of a set is drawn, relative to the others: everyday objects first, textures and parts last.
 SET_WEIGHTS = {
     "coco_mini": 1.8, "coco_train50": 1.8, "voc2007_seg_train": 1.5, "voc2012_tiny": 1.3, "voc2012_animals": 1.3,
@@ -52,11 +50,7 @@ def is_dev(group: str, index: int) -> bool:
 def _shrunk(sample: Sample, group: str, others: list[Sample], max_side: int) -> Picture:
     """Decode a picture and bring it and its region maps to at most `max_side`."""
     pixels = sample.load_image().pixels
-    regions = []
-    for each in (sample, *others):
-        ids = cast("LabelledRegions", each.regions).id_map.astype(np.uint16)
-        ids[each.ignore] = IGNORE
-        regions.append(ids)
+    regions = [each.id_map() for each in (sample, *others)]
     scale = max_side / max(pixels.shape[:2])
     if scale < 1:
         size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
@@ -85,7 +79,7 @@ def read_sets(
     """Read all pictures below `root` into memory.
 
     Args:
-        root: Folder of sets, each as `samlet.evaluate.datasets` describes.
+        root: Folder of sets, each as `samlet.data.folders` describes.
         dev: Read the held-out part instead of the training part.
         max_side: Pictures whose longer side is above it are shrunk.
         limit: Read only so many, evenly spread.

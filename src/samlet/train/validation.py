@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from samlet.data import IGNORE
 from samlet.train.forward import Forward
 from samlet.train.losses import grid_iou
-from samlet.train.pictures import IGNORE, Picture
+from samlet.train.pictures import Picture
 from samlet.train.sampling import corrective_click
 
 CLICKS = 5

@@ -86,7 +86,7 @@ class Place:
     """
 
     model: str
-    data: Path
+    data: str | Path
     out: Path
     images: Path | None = None
     device: str = "cpu"
