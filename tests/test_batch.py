@@ -18,6 +18,7 @@ from samlet.batch import Item, Recipe, Summary, Worker, run, sink, sources
 from samlet.batch.engine import Job
 from samlet.batch.ledger import Ledger
 from samlet.batch.record import Report
+from samlet.data import places
 from samlet.errors import BackendError, InputError, LimitError, OutputError, SamletError, UnknownModelError
 from samlet.rle import rle_to_mask
 from tests.batch_kills import CARD
@@ -170,8 +171,8 @@ def test_names_that_come_twice(place: Path) -> None:
 
 def test_a_picture_over_the_limit_is_not_read(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos("a.png")
-    limits = replace(sources.DEFAULT_LIMITS, max_file_bytes=10)
-    monkeypatch.setattr(sources, "DEFAULT_LIMITS", limits)
+    limits = replace(places.DEFAULT_LIMITS, max_file_bytes=10)
+    monkeypatch.setattr(places, "DEFAULT_LIMITS", limits)
     with pytest.raises(LimitError, match="at most 10 bytes"):
         sources.read({"path": "photos/a.png"})
 

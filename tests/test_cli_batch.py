@@ -23,7 +23,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "tiny.toml").write_text(CARD)
     monkeypatch.chdir(tmp_path)
     made = batch._recipe
-    monkeypatch.setattr(batch, "_engine", lambda args: Inline())
+    monkeypatch.setattr(batch, "engine_of", lambda args: Inline())
     monkeypatch.setattr(batch, "_recipe", lambda args: replace(made(args), model="tiny.toml", backend="fake"))
     return tmp_path
 
@@ -98,7 +98,7 @@ def test_what_is_refused(
 def engine_of(*words: str) -> Any:
     parser = argparse.ArgumentParser()
     batch.add_parser(parser.add_subparsers())
-    return batch._engine(parser.parse_args(["batch", "--output", "out", *words]))
+    return batch.engine_of(parser.parse_args(["batch", "--output", "out", *words]))
 
 
 def test_every_option_of_the_model_is_in_the_recipe() -> None:
@@ -154,7 +154,7 @@ def test_progress_without_a_terminal(
 ) -> None:
     times = iter([0.0, 10.0, 40.0, 50.0])
     monkeypatch.setattr(batch.time, "perf_counter", lambda: next(times))
-    with batch._progress(quiet=False) as tell:
+    with batch.progress(quiet=False) as tell:
         assert tell is not None
         for done in (100, 150, 300, 400):
             tell(Counts(pending=8000 - done, done=done - 1, failed=1, masks=0))
@@ -163,9 +163,9 @@ def test_progress_without_a_terminal(
 
 def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(batch.sys.stderr, "isatty", lambda: True, raising=False)
-    with batch._progress(quiet=False) as tell:
+    with batch.progress(quiet=False) as tell:
         assert tell is not None
         tell(Counts(pending=5, done=5, failed=0, masks=0))
         tell(Counts(pending=1, done=8, failed=1, masks=0))
-    with batch._progress(quiet=True) as tell:
+    with batch.progress(quiet=True) as tell:
         assert tell is None

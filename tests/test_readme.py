@@ -56,6 +56,7 @@ def test_every_command_of_the_overview_parses(project, capsys):
     for line in block[1].splitlines():
         arguments = shlex.split(line.split("#")[0])[1:]
         if arguments[0] in (
+            "annotate",
             "evaluate",
             "export",
             "serve",

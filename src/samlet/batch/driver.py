@@ -10,8 +10,8 @@ from pathlib import Path
 
 import samlet
 from samlet import registry
-from samlet.atomic import not_written
-from samlet.batch import sink
+from samlet.atomic import atomic_write, not_written
+from samlet.batch import review, sink
 from samlet.batch.engine import Engine, Job
 from samlet.batch.ledger import Counts, Ledger
 from samlet.batch.local import Local, cores
@@ -185,11 +185,18 @@ def _work(
 
 def _finish(ledger: Ledger, folder: Path, recipe: Recipe) -> None:
     """Put together what is one file for all pictures, unless that was done and nothing has changed since."""
-    is_there = "coco" not in recipe.formats or (folder / "coco.json").exists()
+    wanted = ["coco.json"] if "coco" in recipe.formats else []
+    wanted += [review.TABLE, review.PAGE] if recipe.rated else []
+    is_there = all((folder / name).exists() for name in wanted)
     if ledger.fact("finished") is not None and is_there:
         return
     if "coco" in recipe.formats:
         sink.write_coco(folder, ledger.done_shards())
+    if "yolo" in recipe.formats:
+        atomic_write(folder / "yolo" / "classes.txt", "".join(f"{name}\n" for name in recipe.classes))
+    if recipe.rated:
+        records = sink.done_records(folder, list(ledger.done_shards()))
+        review.write_review(folder, records, ledger.source)
     sink.write_failures(folder, ledger.failures())
     ledger.set_fact("finished", "yes")
 

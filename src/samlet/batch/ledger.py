@@ -270,6 +270,17 @@ class Ledger:
             for (number,) in self.db.execute("SELECT number FROM shards WHERE state = 1 ORDER BY number"):
                 yield int(number)
 
+    def source(self, number: int) -> dict[str, Any]:
+        """Give the place of a picture's bytes.
+
+        Args:
+            number: The picture's.
+        """
+        with self._guard():
+            row = self.db.execute("SELECT source FROM items WHERE number = ?", (number,)).fetchone()
+        found: dict[str, Any] = json.loads(row[0])
+        return found
+
     def reopen(self, shards: Sequence[int]) -> None:
         """Have shards done again.
 

@@ -12,6 +12,9 @@ from samlet.errors import InputError
 FORMATS = ("jsonl", "coco", "parquet", "tar", "labels")
 """What a batch can write."""
 
+ANNOTATIONS = ("yolo", "labelme", "voc")
+"""What it can write for each picture of a data set besides, whose labels are known when it begins."""
+
 WAYS = ("auto", "objects", "grid", "hierarchical", "regions")
 """How everything is found, as `Model.everything` names it."""
 
@@ -36,7 +39,10 @@ class Recipe:
         at_most: Most masks of a picture when everything is found, the best; None for no bound of ours.
         min_score: Masks below it are left out when everything is found, 0 to 1.
         zoom: "auto" looks twice at small boxes.
-        formats: What is written, of `FORMATS`.
+        formats: What is written, of `FORMATS` and `ANNOTATIONS`.
+        rated: Whether masks of boxes come with figures of their quality, a table and a page for review; needs records,
+            so the format "jsonl" or "coco".
+        classes: Names of objects in the order of YOLO's numbers.
         model_digest: What the model's card says decides its answers; filled in by `run`.
         version: samlet's version; filled in by `run`.
 
@@ -59,14 +65,19 @@ class Recipe:
     min_score: float = 0.0
     zoom: Literal["off", "auto"] = "auto"
     formats: tuple[str, ...] = ("jsonl",)
+    rated: bool = False
+    classes: tuple[str, ...] = ()
     model_digest: str = ""
     version: str = ""
 
     def __post_init__(self) -> None:
         """Check what could only fail late."""
-        if not self.formats or any(name not in FORMATS for name in self.formats):
+        known = FORMATS + ANNOTATIONS
+        if not self.formats or any(name not in known for name in self.formats):
+            raise InputError(f"expected formats of {', '.join(known)}, got {self.formats}; name some of them")
+        if self.rated and not {"jsonl", "coco"} & set(self.formats):
             raise InputError(
-                f"expected formats of {', '.join(FORMATS)}, got {self.formats}; name some of them"
+                f"expected jsonl or coco among the formats of a rated batch, got {self.formats}; add one"
             )
         if self.by not in WAYS or self.zoom not in _ZOOMS:
             raise InputError(
@@ -96,6 +107,7 @@ class Recipe:
             text: JSON.
         """
         values: dict[str, Any] = json.loads(text)
+        values["classes"] = tuple(values.get("classes", ()))  # outputs of earlier versions have none
         return cls(**{**values, "formats": tuple(values["formats"])})
 
     def digest(self) -> str:

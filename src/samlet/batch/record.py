@@ -6,6 +6,9 @@ from typing import Any
 
 DONE, FAILED = "done", "failed"
 
+FIGURES = ("stability", "agreement", "doubt")
+"""What a mask of a box may be rated by beside its score, each from 0 to 1; see `samlet.batch.quality`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -38,7 +41,7 @@ class Record:
         height: Of the picture, in pixels; 0 if it could not be read.
         sha256: Of the encoded picture, in hex; "" if there were no bytes.
         masks: For each mask "score", "area" in pixels, "bbox" (x, y, width, height), "counts" (COCO's compressed
-            run lengths) and "name".
+            run lengths) and "name"; of a rated box also `FIGURES`, and "asked", the box.
     """
 
     number: int

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from samlet.atomic import atomic_stream, atomic_write, not_written
-from samlet.batch.record import DONE, Record
+from samlet.batch.record import DONE, FIGURES, Record
 from samlet.codecs import label_map, labels_to_png_bytes
 from samlet.errors import MissingExtraError
 from samlet.rle import rle_to_mask
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 FOLDERS = {"jsonl": "records", "coco": "records", "parquet": "parquet", "tar": "tars"}
-"""Where the shard files of a format are; "labels" has one file a picture instead."""
+"""Where the shard files of a format are; the others have one file a picture, in a folder of the format's name."""
 
 _SUFFIXES = {"records": ".jsonl", "parquet": ".parquet", "tars": ".tar"}
 
@@ -50,7 +50,7 @@ def prepare(folder: Path, formats: Iterable[str]) -> None:
     Raises:
         OutputError: A folder cannot be made.
     """
-    inner = {FOLDERS.get(name, "labels") for name in formats} | {"tries"}
+    inner = {FOLDERS.get(name, name) for name in formats} | {"tries"}
     for name in sorted(inner):
         try:
             (folder / name).mkdir(parents=True, exist_ok=True)
@@ -66,9 +66,11 @@ def sweep(folder: Path, formats: Iterable[str]) -> None:
         folder: The output folder.
         formats: What is written.
     """
-    inner = {FOLDERS.get(name, "labels") for name in formats} | {"tries"}
-    for place in (folder, *(folder / name for name in inner)):
-        _sweep(place, deep=place.name == "labels")
+    inner = {FOLDERS.get(name, name) for name in formats} | {"tries"}
+    of_shards = {*FOLDERS.values(), "tries"}
+    _sweep(folder, deep=False)
+    for name in inner:
+        _sweep(folder / name, deep=name not in of_shards)
 
 
 def present(folder: Path, formats: Iterable[str]) -> Callable[[int], bool]:
@@ -146,6 +148,7 @@ def parquet_schema() -> "pyarrow.Schema":
             ("bbox", pyarrow.list_(pyarrow.int32(), 4)),
             ("counts", pyarrow.string()),
             ("name", pyarrow.string()),
+            *((figure, pyarrow.float32()) for figure in FIGURES),
         ]
     )
     texts = [(name, pyarrow.string()) for name in ("name", "state", "reason")]
@@ -277,9 +280,9 @@ def write_coco(folder: Path, shards: Iterable[int]) -> None:
             stream.write(b"\n]")
 
         stream.write(b"{")
-        listing("images", map(_image, _done(folder, numbers)))
+        listing("images", map(_image, done_records(folder, numbers)))
         stream.write(b",\n")
-        listing("annotations", _annotations(_done(folder, numbers), categories))
+        listing("annotations", _annotations(done_records(folder, numbers), categories))
         stream.write(b",\n")
         listing("categories", ({"id": number, "name": name} for name, number in categories.items()))
         stream.write(b"}\n")
@@ -304,7 +307,13 @@ def write_failures(folder: Path, failures: Iterable[tuple[str, str]]) -> None:
         path.unlink()
 
 
-def _done(folder: Path, shards: Iterable[int]) -> Iterator[dict[str, Any]]:
+def done_records(folder: Path, shards: Iterable[int]) -> Iterator[dict[str, Any]]:
+    """Read the records of the pictures that are done, one after the other.
+
+    Args:
+        folder: The output folder.
+        shards: Numbers of the shards, which have records.
+    """
     for shard in shards:
         with open(shard_path(folder, "jsonl", shard), encoding="utf-8") as lines:
             for line in lines:
@@ -332,6 +341,7 @@ def _annotations(records: Iterator[dict[str, Any]], categories: dict[str, int]) 
                 "area": one["area"],
                 "iscrowd": 0,
                 "score": one["score"],
+                **{figure: one[figure] for figure in FIGURES if figure in one},
             }
 
 

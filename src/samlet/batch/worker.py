@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samlet.atomic import not_written
-from samlet.batch import sink, sources
+from samlet.batch import annotations, sink, sources
 from samlet.batch.recipe import Recipe
 from samlet.batch.record import DONE, FAILED, Item, Record, Report, Task
 from samlet.errors import ModelError, OutputError, SamletError
@@ -100,7 +100,8 @@ class Worker:
             else:
                 records.append(self.record(item))
         for name in self._recipe.formats:
-            sink.WRITERS[name](folder, task.shard, records)
+            writer = sink.WRITERS.get(name) or annotations.WRITERS[name]
+            writer(folder, task.shard, records)
         tries.end()
         return Report(task.shard, [(one.number, len(one.masks), one.reason) for one in records])
 
@@ -132,6 +133,8 @@ class Worker:
     def _answers(self, image: "Image", objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if not objects:
             return []
+        from samlet.batch.quality import rated
+
         model = self._loaded()
         view = model.embed(image)
         rows: list[dict[str, Any]] = [{} for _ in objects]
@@ -145,9 +148,20 @@ class Worker:
                 asked["points"] = [objects[index]["points"] for index in chosen]
                 asked["labels"] = [objects[index]["labels"] for index in chosen]
             masks = model.segment(view, **asked, zoom=self._recipe.zoom)
-            for index, row in zip(chosen, _rows(masks), strict=True):
-                rows[index] = row | {"name": objects[index].get("name", row["name"])}
+            made = _rows(masks)
+            if self._recipe.rated and "box" in kind:
+                figures = rated(masks, asked["boxes"], [row["bbox"] for row in made])
+                made = [
+                    {**row, **figure, "asked": box}
+                    for row, figure, box in zip(made, figures, asked["boxes"], strict=True)
+                ]
+            for index, row in zip(chosen, made, strict=True):
+                rows[index] = self._named(row, objects[index].get("name", row["name"]))
         return rows
+
+    def _named(self, row: dict[str, Any], name: str) -> dict[str, Any]:
+        known = self._recipe.classes
+        return {**row, "name": name} | ({"category": known.index(name)} if name in known else {})
 
     def _loaded(self) -> "Model":
         if self._model is None:

@@ -87,7 +87,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     group.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     group.add_argument("--quiet", action="store_true", help="print nothing but errors (and --json)")
-    _add_engine(parser.add_argument_group("who works"))
+    add_engine(parser.add_argument_group("who works"))
     group = parser.add_argument_group("going on")
     group.add_argument("--retry-failed", action="store_true", help="try pictures again that failed before")
     group.add_argument(
@@ -118,7 +118,12 @@ def _add_recipe(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--zoom", choices=("off", "auto"), default="auto", help="look twice at small boxes")
 
 
-def _add_engine(group: "argparse._ArgumentGroup") -> None:
+def add_engine(group: "argparse._ArgumentGroup") -> None:
+    """Add the options that say who works.
+
+    Args:
+        group: Where they are listed.
+    """
     group.add_argument("--engine", choices=("local", "ray"), default="local", help="(default: %(default)s)")
     group.add_argument(
         "--workers",
@@ -159,8 +164,8 @@ def run(args: argparse.Namespace) -> int:
     """
     from samlet import batch
 
-    engine = _engine(args)
-    with _progress(quiet=args.quiet) as telling:
+    engine = engine_of(args)
+    with progress(quiet=args.quiet) as telling:
         summary = batch.run(
             args.inputs,
             args.output,
@@ -210,7 +215,12 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     )
 
 
-def _engine(args: argparse.Namespace) -> "Engine":
+def engine_of(args: argparse.Namespace) -> "Engine":
+    """Make the engine that the options of `add_engine` ask for.
+
+    Raises:
+        InputError: They do not fit together.
+    """
     if args.engine == "ray":
         from samlet.batch.ray import Ray
 
@@ -269,7 +279,7 @@ def _facts(summary: "Summary", args: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[["Counts"], None] | None]:
+def progress(*, quiet: bool) -> Iterator[Callable[["Counts"], None] | None]:
     """Show how far it is: a bar on a terminal, else a line every half a minute."""
     if quiet:
         yield None

@@ -42,10 +42,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "evaluate",
         help="measure a model on pictures with masks",
-        description="Measure a model on pictures with masks: folders SET with SET/images/NAME.jpg and
-"
-        "SET/masks/NAME.png (region ids; 255 or 65535 is ignored), or data sets by kind, such as
-"
+        description="Measure a model on pictures with masks: folders SET with SET/images/NAME.jpg and\n"
+        "SET/masks/NAME.png (region ids; 255 or 65535 is ignored), or data sets by kind, such as\n"
         "coco:FILE@PICTURES or voc:FOLDER@val (docs/how-to/data-sets.md). Needs pip install 'samlet[eval]'.",
         epilog=_ALONE,
         formatter_class=argparse.RawDescriptionHelpFormatter,

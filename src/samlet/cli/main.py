@@ -78,8 +78,9 @@ def _run(words: list[str]) -> int:
         return _finish(0)
     if args.command is None:
         raise InputError(
-            "expected a command (segment, everything, text, edit, serve, batch, multiview, sequence, camera, models, "
-            "fetch, convert, export, quantize, evaluate, compare, distill, finetune), got none; see samlet --help"
+            "expected a command (segment, everything, text, edit, serve, batch, annotate, multiview, sequence, "
+            "camera, models, fetch, convert, export, quantize, evaluate, compare, distill, finetune), got none; "
+            "see samlet --help"
         )
     return _finish(int(args.run(args) or 0))
 
@@ -110,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     # Imported here so that `import samlet.cli` costs next to nothing; the commands import late too.
     from samlet import __version__
     from samlet.cli import (
+        annotate,
         batch,
         camera,
         compare,
@@ -148,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
         edit,
         serve,
         batch,
+        annotate,
         multiview,
         sequence,
         camera,

@@ -16,7 +16,6 @@ from samlet.errors import ImageError, InputError
 from samlet.evaluate.boundaries import TOLERANCE, matched, segment_boundaries, thinned_levels
 from samlet.evaluate.datasets import Broken, Dataset, Item
 from samlet.evaluate.edge_finders import EdgeFinder
-from samlet.evaluate.proposals import segmentations
 from samlet.image import Image
 
 THRESHOLDS = 99
@@ -280,7 +279,7 @@ def read(dataset: Dataset, item: Item, broken: list[Broken]) -> tuple[Image | No
     """
     image: Image | None = None
     drawn: list[NDArray[np.bool_]] = []
-    for segmentation in segmentations(item):
+    for segmentation in dataset.segmentations(item):
         try:
             sample = dataset.read(segmentation)
             image = sample.load_image() if image is None else image
