@@ -73,12 +73,14 @@ def coco(root: Path) -> Path:
         },
         {"id": 8, "image_id": 7, "category_id": 9, "segmentation": [[1, 2, 3]]},
         {"id": 9, "image_id": 99, "category_id": 9, "segmentation": [RING]},
+        "no annotation",
     ]
     data = {
         "images": [
             {"id": 8, "file_name": "b.jpg", "height": 30, "width": 40},
             {"id": 7, "file_name": "a.jpg", "height": 30, "width": 40},
             {"id": 6, "file_name": "gone.jpg", "height": 30, "width": 40},
+            {"file_name": "without an id.jpg"},
         ],
         "annotations": marks,
         "categories": [{"id": 3, "name": "cat"}, {"id": 9, "name": "dog"}],

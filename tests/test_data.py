@@ -39,7 +39,14 @@ def open_kind(kind: str, root: Path) -> Dataset:
 @pytest.mark.parametrize(
     ("kind", "names", "labels", "second", "ignored", "broken"),
     [
-        ("coco", ["a.jpg", "b.jpg", "gone.jpg"], ["cat", "dog"], other(), 80, ["a.jpg, annotation 8"]),
+        (
+            "coco",
+            ["a.jpg", "b.jpg", "gone.jpg"],
+            ["cat", "dog"],
+            other(),
+            80,
+            ["image 4 of the file", "annotation 9", "annotation 6", "a.jpg, annotation 8"],
+        ),
         ("lvis", ["train2017/000000000007.jpg"], ["aerosol_can"], None, 0, []),
         ("sa1b", ["sa_1", "sa_10", "sa_2"], ["object", "object"], other(), 0, ["sa_10", "sa_2"]),
         ("tar", ["sa_000020.tar/./sa_1"], ["object", "object"], other(), 0, []),

@@ -73,6 +73,7 @@ def gather(words: str, folder: Path, *, find: Find | None = None) -> Gathered:
 
 def _own(words: str, gathered: Gathered) -> Iterator[tuple[str, Sequence[tuple[str, Sequence[float]]]]]:
     dataset = Dataset.open(words, boxes=True)
+    gathered.left_out += dataset.broken
     for item in dataset.items:
         try:
             found = dataset.boxes(item)

@@ -38,21 +38,29 @@ def open_layout(spec: Spec) -> "Coco":
     """
     data = read_json(spec.path)
     try:
-        images = {image["id"]: image for image in data["images"]}
-        names = {one["id"]: str(one["name"]) for one in data.get("categories") or []}
-        marks: dict[Any, list[dict[str, Any]]] = {number: [] for number in images}
-        for one in data["annotations"]:
-            if one["image_id"] in marks:
-                marks[one["image_id"]].append(one)
-        paths = {number: _file_name(image) for number, image in images.items()}
-    except (KeyError, TypeError, AttributeError) as error:
+        rows = [*data["images"]], [*data["annotations"]], [*(data.get("categories") or [])]
+    except (KeyError, TypeError) as error:
         raise InputError(
             f"expected a COCO file with images and annotations at {spec.path}, but it cannot be used "
             f"({type(error).__name__}: {error!s:.80}); export it again"
         ) from None
+    strays: list[Broken] = []
+    images = _by_id(rows[0], "image", strays)
+    names = {key: str(one.get("name") or key) for key, one in _by_id(rows[2], "category", strays).items()}
+    marks: dict[Any, list[dict[str, Any]]] = {number: [] for number in images}
+    for place, one in enumerate(rows[1], start=1):
+        owner = one.get("image_id") if isinstance(one, dict) else None
+        if isinstance(owner, int | str) and owner in marks:
+            marks[owner].append(one)
+        else:
+            called = one.get("id", place) if isinstance(one, dict) else place
+            strays.append(
+                Broken(f"annotation {called}", "expected an image_id of the images, found none such")
+            )
+    paths = {number: _file_name(image) for number, image in images.items()}
     folder = _folder(spec, list(paths.values()))
     items = [Item(name, folder / name, spec.path, number, file_name=name) for number, name in paths.items()]
-    return Coco(tuple(sorted(items, key=lambda item: item.name)), folder, images, names, marks)
+    return Coco(tuple(sorted(items, key=lambda item: item.name)), folder, images, names, marks, tuple(strays))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,7 @@ class Coco:
         images: What the file says of each.
         names: Of the categories.
         marks: The annotations of each picture.
+        strays: Rows of the file that belong to no picture.
     """
 
     items: tuple[Item, ...]
@@ -72,6 +81,7 @@ class Coco:
     images: dict[Any, dict[str, Any]] = field(repr=False)
     names: dict[Any, str] = field(repr=False)
     marks: dict[Any, list[dict[str, Any]]] = field(repr=False)
+    strays: tuple[Broken, ...] = ()
 
     def read(self, item: Item, limits: Limits) -> Sample:
         """Read the objects of one picture."""
@@ -139,6 +149,17 @@ def objects_of(
     return objects, broken
 
 
+def _by_id(rows: list[Any], what: str, strays: list[Broken]) -> dict[Any, dict[str, Any]]:
+    """Give rows by their id; one without an id is a stray."""
+    found = {}
+    for place, row in enumerate(rows, start=1):
+        if isinstance(row, dict) and isinstance(row.get("id"), int | str):
+            found[row["id"]] = row
+        else:
+            strays.append(Broken(f"{what} {place} of the file", f"expected an id, got {row!s:.60}"))
+    return found
+
+
 def _number(value: Any, place: int) -> int:
     return value if isinstance(value, int) else place
 
@@ -147,7 +168,7 @@ def _file_name(image: dict[str, Any]) -> str:
     """Name a picture; LVIS has but the address it was at, of which the last two parts are split and file."""
     name = image.get("file_name")
     if name is None:
-        name = "/".join(str(image["coco_url"]).split("/")[-2:])
+        name = "/".join(str(image.get("coco_url") or f"image {image['id']} without a name").split("/")[-2:])
     return str(name).replace("\\", "/")
 
 

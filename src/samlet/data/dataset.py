@@ -115,6 +115,12 @@ class Dataset:
         """Give the number of pictures."""
         return len(self.items)
 
+    @property
+    def broken(self) -> tuple[Broken, ...]:
+        """What was broken already in listing, and belongs to no picture: rows of a COCO file."""
+        found: tuple[Broken, ...] = getattr(self.layout, "strays", ())
+        return found
+
     def select(self, *, every: int = 1, limit: int | None = None) -> "Dataset":
         """Keep every k-th picture in file order, beginning with the first, and of those the first ``limit``.
 
@@ -155,6 +161,7 @@ class Dataset:
         Example:
             ``for sample in Dataset.open("bench/pets24").samples(broken=[]): ...``
         """
+        broken += self.broken
         for item in self.items:
             try:
                 sample = self.read(item)

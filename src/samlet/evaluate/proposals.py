@@ -210,7 +210,7 @@ def evaluate_proposals(
         BackendError: The runtime failed.
     """
     coco()
-    result = ProposalResult(dataset, [FinderResult(finder) for finder in finders])
+    result = ProposalResult(dataset, [FinderResult(finder) for finder in finders], broken=[*dataset.broken])
     for item in dataset.items:
         _measure(item, result)
         result.peak_mib = peak_mib()

@@ -290,7 +290,7 @@ def evaluate_set(
     Raises:
         MissingExtraError: OpenCV is not installed.
     """
-    result = SetResult(dataset=dataset, plan=plan)
+    result = SetResult(dataset=dataset, plan=plan, broken=[*dataset.broken])
     for item in dataset.items:
         try:
             sample = dataset.read(item)

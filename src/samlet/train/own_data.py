@@ -35,7 +35,7 @@ def read_own(
         InputError: Nothing of this kind is there, or no picture has an object.
     """
     dataset = Dataset.open(words if images is None else f"{words}@{images}")
-    bad: list[Broken] = []
+    bad = [*dataset.broken]
     pictures: list[Picture] = []
     for item in dataset.items:
         try:
