@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from samlet.answerer import Answerer
+from samlet.data.folders import Folders
 from samlet.embedding import Embedding
 from samlet.errors import InputError
 from samlet.evaluate.baselines import tight_box
 from samlet.evaluate.boundaries import davis_f
-from samlet.evaluate.datasets import Broken, Dataset, Item, Sample
+from samlet.evaluate.datasets import Broken, Item, Sample
 from samlet.evaluate.metrics import check_part, iou
 from samlet.image import Image
+from samlet.limits import DEFAULT_LIMITS
 from samlet.masks import Masks
 from samlet.sequence import Following, follow
 
@@ -199,8 +201,8 @@ def measure_video(model: Answerer, video: Video, *, following: Following | None 
         raise InputError(
             f"expected at least 3 annotated frames in {video.name}, found {len(video.frames)}; leave it out"
         )
-    dataset = Dataset(video.name, video.annotations[0].parent, ())
-    first = masks_of(dataset.read(Item(video.name, video.frames[0], video.annotations[0])))
+    marks = Folders((), video.annotations[0].parent)
+    first = masks_of(marks.read(Item(video.name, video.frames[0], video.annotations[0]), DEFAULT_LIMITS))
     if not first:
         raise InputError(
             f"expected an object in the first annotation of {video.name}, found none; leave it out"
@@ -216,7 +218,7 @@ def measure_video(model: Answerer, video: Video, *, following: Following | None 
     f: dict[int, list[float]] = {number: [] for number in first}
     lost = dict.fromkeys(first, 0)
     for index, (frame, annotation) in enumerate(zip(video.frames, video.annotations, strict=True)):
-        sample = dataset.read(Item(f"{video.name}/{frame.stem}", frame, annotation))
+        sample = marks.read(Item(f"{video.name}/{frame.stem}", frame, annotation), DEFAULT_LIMITS)
         truths = masks_of(sample)
         for number, run in runs.items():
             step = next(run)

@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from samlet.data import IGNORE
 from samlet.geometry import box_iou
-from samlet.train.pictures import IGNORE, Picture, recolour
+from samlet.train.pictures import Picture, recolour
 
 STRIDE = 4  # of the masks
 GREY = 114  # where there is no picture
