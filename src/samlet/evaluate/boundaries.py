@@ -7,7 +7,7 @@ is matched if an augmenting path lets it in without any of the earlier ones givi
 partners). That is the greedy algorithm on a transversal matroid: after every pixel the matching has as many pairs as
 any matching of the pixels so far, so one pass answers every threshold at once. What differs from the program: which of
 several equally large matchings is taken, and therefore, where several people drew the same line, how many pixels are
-matched with at least one of them. docs/evaluation/bsds500_edges.md has the difference measured.
+matched with at least one of them. benchmarks/boundary_matching.py measures the difference.
 """
 
 from collections import deque
