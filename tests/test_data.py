@@ -125,6 +125,19 @@ def test_a_mask_that_labelme_painted(tmp_path: Path) -> None:
     assert np.array_equal(sample.regions[0].mask, rectangle()) and len(found) == 1
 
 
+@pytest.mark.parametrize("names", ["[cat, dog]", "{0: cat, 1: dog}"])
+def test_names_of_yolo_in_yaml(tmp_path: Path, names: str) -> None:
+    pytest.importorskip("yaml")
+    root = data_sets.yolo(tmp_path)
+    (root / "classes.txt").unlink()
+    (root / "data.yaml").write_text(f"path: .\ntrain: images/train\nnames: {names}\n")
+    dataset = Dataset.open(root)
+    assert [label for label, _ in dataset.boxes(dataset.items[0]).boxes] == ["dog", "cat"]
+    (root / "data.yaml").write_text("names: [")
+    with pytest.raises(InputError, match="expected YAML"):
+        Dataset.open(root)
+
+
 def test_davis_of_2016_is_white_on_black(tmp_path: Path) -> None:
     dataset = Dataset.open(f"davis:{data_sets.davis(tmp_path)}@train")
     sample, *rest = dataset.samples(broken=(found := []))
