@@ -4,6 +4,7 @@ Reads the data set as it is published: ROOT/JPEGImages/480p/NAME/*.jpg, ROOT/Ann
 ROOT/ImageSets/YEAR/SPLIT.txt. One frame of a video is held at a time.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -236,19 +237,27 @@ def measure_video(model: Answerer, video: Video, *, following: Following | None 
     ]
 
 
+_KEPT = (
+    3  # frames: each object's run reads one ahead on a thread of its own, and runs are a frame apart at most
+)
+
+
 class _Reel:
     """The frames of a video for several readers that go on side by side: each frame is read once."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
-        self._at = -1
-        self._image: Image | None = None
+        self._lock = threading.Lock()
+        self._images: dict[int, Image] = {}
 
     def frames(self) -> Iterator[Image]:
         for index, path in enumerate(self._paths):
-            if index != self._at or self._image is None:
-                self._at, self._image = index, Image.load(path)
-            yield self._image
+            with self._lock:
+                if index not in self._images:
+                    self._images[index] = Image.load(path)
+                    self._images.pop(index - _KEPT, None)
+                image = self._images[index]
+            yield image
 
 
 class _Once:
@@ -256,13 +265,17 @@ class _Once:
 
     def __init__(self, model: Answerer) -> None:
         self._model = model
-        self._image: Image | None = None
-        self._view: Embedding | None = None
+        self._lock = threading.Lock()
+        self._views: list[tuple[Image, Embedding]] = []
 
     def embed(self, image: Image) -> Embedding:
-        if self._view is None or image is not self._image:
-            self._image, self._view = image, self._model.embed(image)
-        return self._view
+        with self._lock:
+            for known, view in self._views:
+                if known is image:
+                    return view
+            view = self._model.embed(image)
+            self._views = [*self._views, (image, view)][-_KEPT:]
+            return view
 
     def segment(
         self,
