@@ -57,7 +57,7 @@ def score(saliency: Map, truth: NDArray[np.bool_]) -> SaliencyScores:
     Example:
         >>> truth = np.array([[True, False]])
         >>> found = score(np.array([[1.0, 0.0]]), truth)
-        >>> found.mae, found.f.max(), found.s
+        >>> found.mae, float(found.f.max()), float(found.s)
         (0.0, 1.0, 1.0)
     """
     values = np.asarray(saliency, np.float64)

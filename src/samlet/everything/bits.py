@@ -35,8 +35,8 @@ class Bits:
         """Unpack.
 
         Example:
-            >>> Bits.of(Window(np.eye(3, dtype=bool), 4, 5)).window().inside.sum()
-            np.int64(3)
+            >>> Bits.of(Window(np.eye(2, dtype=bool), 4, 5)).window().inside.tolist()
+            [[True, False], [False, True]]
         """
         rows, columns = self.hw
         flat = np.unpackbits(self.packed, count=rows * columns).view(np.bool_)
