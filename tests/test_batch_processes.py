@@ -83,9 +83,14 @@ def test_a_full_disk_stops_it_and_room_lets_it_go_on(inputs: Path, output: Path)
 
 
 def test_ctrl_c_stops_it_with_130_and_leaves_no_process(inputs: Path, output: Path) -> None:
+    many = output.parent / "many"  # so many that it cannot be through before the signal comes
+    many.mkdir()
+    good = max((inputs / "pictures").rglob("*.*"), key=lambda path: path.stat().st_size)
+    for number in range(400):
+        (many / f"{number}{good.suffix}").write_bytes(good.read_bytes())
     words = [
         "batch",
-        str(inputs / "pictures"),
+        str(many),
         "--output",
         str(output),
         "--workers",
