@@ -102,6 +102,8 @@ def test_ctrl_c_stops_it_with_130_and_leaves_no_process(inputs: Path, output: Pa
     process = subprocess.Popen(
         [sys.executable, "-m", "samlet", *words, "--shard", "1", "--at-most", "1"],
         env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+            # What starts in the background of a script ignores Ctrl-C, and its children do too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     wait_until(lambda: list(output.glob("records/*.jsonl")), process)
     workers = batch_kills.children(process.pid)
