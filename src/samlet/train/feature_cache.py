@@ -3,7 +3,6 @@
 The encoder is most of the cost of a step of the object head, and it never changes: it runs once for each view.
 """
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,16 +12,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from samlet.atomic import atomic_write
-from samlet.errors import InputError
 from samlet.families.sam import on_canvas
 from samlet.geometry import Frame
 from samlet.session import Session
+from samlet.train.cache_index import forget_index, read_index, write_index
 from samlet.train.object_views import CANVASES, STRIDE, View, canvas_of, make_view
 from samlet.train.pictures import Picture
 
 CHANNELS = 512  # 256 token channels and 4 x 64 of the stride-8 detail; the stride-4 detail is left out
-_INDEX = "index.json"
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ def write_cache(
         digest: Says which encoder it is; kept in the index.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _INDEX).unlink(missing_ok=True)
+    forget_index(folder)
     wanted = [
         (i, j)
         for i, picture in enumerate(pictures)
@@ -113,7 +110,7 @@ def write_cache(
         )
         names = [pictures[i].name for i, _ in rows]
         shelves.append({"hw": hw, "names": names, "views": [j for _, j in rows]})
-    atomic_write(folder / _INDEX, json.dumps({"digest": digest, "shelves": shelves}).encode())
+    write_index(folder, digest=digest, shelves=shelves)
 
 
 def _made(pictures: list[Picture], rows: list[tuple[int, int]], seed: int) -> Iterator[View]:
@@ -137,16 +134,8 @@ def read_cache(folder: Path, *, digest: str) -> list[Shelf]:
     Raises:
         InputError: There is no finished cache, or it is of another model.
     """
-    try:
-        index = json.loads((folder / _INDEX).read_text())
-    except (OSError, ValueError):
-        raise InputError(
-            f"expected a finished cache of features in {folder}, found none; write it first"
-        ) from None
-    if index["digest"] != digest:
-        raise InputError(f"expected features of this model in {folder}, got another's; delete the folder")
     shelves = []
-    for entry in index["shelves"]:
+    for entry in read_index(folder, digest=digest, what="features"):
         stem = "{}x{}".format(*entry["hw"])
         with np.load(folder / f"{stem}_labels.npz") as labels:
             boxes = np.split(labels["boxes"], np.cumsum(labels["counts"])[:-1])

@@ -4,7 +4,6 @@ The encoder is most of the cost of a step and never changes: it runs once for ea
 says where something is that nobody labelled, so that it will not be taken for background.
 """
 
-import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,14 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from samlet.atomic import atomic_write
-from samlet.errors import InputError
 from samlet.families.sam import on_canvas
 from samlet.geometry import Frame
 from samlet.session import Session
+from samlet.train.cache_index import forget_index, read_index, write_index
 from samlet.train.instance_views import MOSAIC, STRIDE, WHOLE, ZOOMED, Album, Labels, View
 
-INDEX = "index.json"
 CANVASES = {
     WHOLE: ((384, 512), (512, 384), (512, 512)),
     ZOOMED: ((320, 416), (416, 320), (384, 384)),
@@ -87,7 +84,7 @@ def write_cache(  # noqa: PLR0913  each decides what the cache holds
         digest: Says which encoder it is; kept in the index.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / INDEX).unlink(missing_ok=True)
+    forget_index(folder)
     shelves, began, done = [], time.monotonic(), 0
     for hw in sorted({order.hw for order in orders}):
         rows = [j for j, order in enumerate(orders) if order.hw == hw]
@@ -106,7 +103,7 @@ def write_cache(  # noqa: PLR0913  each decides what the cache holds
         embeddings.flush()
         np.savez(folder / f"{stem}_labels.npz", **_packed(labels))
         shelves.append({"hw": hw, "names": [album.pictures[orders[j].index].name for j in rows]})
-    atomic_write(folder / INDEX, json.dumps({"digest": digest, "shelves": shelves}).encode())
+    write_index(folder, digest=digest, shelves=shelves)
 
 
 def _made(album: Album, orders: list[Order], rows: list[int], seed: int) -> Iterator[View]:
@@ -154,16 +151,8 @@ def read_cache(folder: Path, *, digest: str) -> list[Shelf]:
     Raises:
         InputError: There is no finished cache, or it is of another model.
     """
-    try:
-        index = json.loads((folder / INDEX).read_text())
-    except (OSError, ValueError):
-        raise InputError(
-            f"expected a finished cache of views in {folder}, found none; write it first"
-        ) from None
-    if index["digest"] != digest:
-        raise InputError(f"expected views for this model in {folder}, got another's; delete the folder")
     shelves = []
-    for entry in index["shelves"]:
+    for entry in read_index(folder, digest=digest, what="views"):
         stem = "{}x{}".format(*entry["hw"])
         with np.load(folder / f"{stem}_labels.npz") as stored:
             labels = _unpacked({name: stored[name] for name in ("counts", *_ARRAYS)}, tuple(entry["hw"]))

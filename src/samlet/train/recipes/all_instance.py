@@ -28,10 +28,11 @@ from samlet.nets.nano import unpack
 from samlet.nets.nano_all import NanoAll
 from samlet.nets.yolo_seg import Head, YoloSeg
 from samlet.session import Session
+from samlet.train.cache_index import is_finished
 from samlet.train.engine import Plan, Run, Shares
 from samlet.train.finished import write_all_instance
 from samlet.train.forward import channels_last, precision_of
-from samlet.train.instance_cache import CANVASES, INDEX, Order, Shelf, canvas_of, read_cache, write_cache
+from samlet.train.instance_cache import CANVASES, Order, Shelf, canvas_of, read_cache, write_cache
 from samlet.train.instance_losses import Answers, Gains, all_instance_loss
 from samlet.train.instance_recall import instance_recall, ranked
 from samlet.train.instance_views import MOSAIC, STRIDE, WHOLE, ZOOMED, Album, Labels
@@ -275,7 +276,7 @@ def cached(recipe: Recipe, place: Place) -> CachedLoader:
     digest = f"{digest} seed {recipe.seed} views {recipe.views} boxes {recipe.boxes}"
     found = []
     for part in ("train", "dev"):
-        if not (folder / part / INDEX).exists():
+        if not is_finished(folder / part):
             dev = part == "dev"
             album = album_of(place.data, dev=dev)
             orders = whole_orders(album) if dev else orders_of(album, views=recipe.views, seed=recipe.seed)

@@ -25,6 +25,7 @@ from samlet.backends.onnx import OnnxBackend
 from samlet.errors import InputError, SamletError
 from samlet.nets.objects import ObjectHead
 from samlet.session import Session
+from samlet.train.cache_index import is_finished
 from samlet.train.engine import Plan, Run, Shares
 from samlet.train.feature_cache import Shelf, read_cache, write_cache
 from samlet.train.forward import channels_last, precision_of
@@ -169,7 +170,7 @@ def features(place: Place, *, seed: int) -> tuple[list[Shelf], list[Shelf]]:
     digest = encoder_digest(checkpoint.parse(store.read_verified(card.files[0]), origin=card.name).arrays)
     found = []
     for part in ("train", "dev"):
-        if not (folder / part / "index.json").exists():
+        if not is_finished(folder / part):
             dev = part == "dev"
             pictures = [p for p in read_sets(place.data, dev=dev, max_side=512) if dev or in_one_piece(p)]
             views = {group: plan.views for group, plan in PLAN.items()}
