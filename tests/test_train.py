@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ if importlib.util.find_spec("torch") is None:
     pytest.skip("needs torch and OpenCV (samlet[train])", allow_module_level=True)
 
 import torch
+from torch import nn
 
+from samlet import registry
 from samlet.errors import CheckpointError, InputError
 from samlet.nets.nano import Nano
 from samlet.train.curves import draw, read_metrics
@@ -28,6 +31,8 @@ from samlet.train.pictures import (
     make_crop,
     read_sets,
 )
+from samlet.train.promptable import Promptable, load_network
+from samlet.train.recipes import prompts
 from samlet.train.recipes.prompts import Place, Recipe, nano_task, run
 from samlet.train.sampling import corrective_click, depth
 from samlet.train.state import load_state
@@ -217,6 +222,25 @@ def test_a_resumed_run_is_the_unbroken_one(data, tmp_path):
     assert [row["step"] for row in log if "loss" in row] == [2, 4]
     assert [row["step"] for row in log if "held_out" in row] in ([], [2, 4])
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_run_goes_on_from_a_model_and_leaves_its_encoder_alone(data, tmp_path):
+    recipe = replace(TINY, part="decoder", average=0.5, corrected=0.5, rounds=6, lr=1e-3)
+    run(recipe, Place(data, tmp_path, start="nano"))
+    shipped = load_network(registry.resolve("nano"))
+    before = {f"model.{key}": value for key, value in shipped.state_dict().items()}
+    after = {key: value for key, value in weights(tmp_path).items() if key in before}
+    assert len(after) == len(before)
+    moved = {key for key, value in after.items() if not torch.equal(value, before[key])}
+    assert moved and all(key.startswith("model.decoder.") for key in moved)
+    assert json.loads((tmp_path / "recipe.json").read_text())["start"].startswith("nano ")
+
+
+def test_a_model_of_another_architecture_is_no_start(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(prompts, "load_network", lambda card: Promptable(nn.Identity(), nn.Identity()))
+    with pytest.raises(InputError, match="expected a model of nano's architecture to start from, got nano"):
+        run(TINY, Place(data, tmp_path, start="nano"))
+    assert not (tmp_path / "recipe.json").exists()
 
 
 def test_training_lowers_the_loss(data, tmp_path):

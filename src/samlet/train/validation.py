@@ -16,14 +16,14 @@ from samlet.train.losses import grid_iou
 from samlet.train.pictures import Picture
 from samlet.train.sampling import corrective_click
 
-CLICKS = 5
+CLICKS = 10
 
 
 @torch.no_grad()
 def validate(
     forward: Forward, pictures: list[Picture], *, size: int = 384, square: bool = False
 ) -> dict[str, float]:
-    """Mean IoU by prompt: "box", "click1", "best3" (of three after one click), "click3", "click5".
+    """Mean IoU by prompt: "box", "click1", "best3" (of three after one click), "click3", "click5", "click10".
 
     Args:
         forward: The network, with the weights to look at.
@@ -85,7 +85,7 @@ def _answers(
         if click == 1:
             three = grid_iou(masks[:, 1:], target.unsqueeze(1), valid.unsqueeze(1))
             out["best3"] = three.amax(1).tolist()
-        if click in (1, 3, CLICKS):
+        if click in (1, 3, 5, CLICKS):
             out[f"click{click}"] = grid_iou(previous[:, 0], target, valid).tolist()
     return out
 

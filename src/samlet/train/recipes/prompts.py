@@ -9,23 +9,24 @@ With `--steps` a resumed run is bit-for-bit the unbroken one on a CPU; with `--m
 """
 
 import argparse
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 from PIL import Image as PillowImage
 from torch import Tensor
 
-from samlet.errors import SamletError
+from samlet import registry
+from samlet.errors import InputError, SamletError
 from samlet.evaluate.datasets import Broken
-from samlet.nets.nano import Nano
+from samlet.nets.nano import Nano, NanoDecoder, NanoEncoder
 from samlet.train.engine import Plan, Run, Shares
 from samlet.train.forward import Forward, channels_last, precision_of
 from samlet.train.losses import grid_iou, mask_loss
 from samlet.train.optim import WeightAverage, parameter_groups
 from samlet.train.parallel import Team
 from samlet.train.pictures import Batch, Loader, Picture, read_sets
-from samlet.train.promptable import Promptable
+from samlet.train.promptable import Promptable, load_network
 from samlet.train.sampling import corrective_click
 from samlet.train.validation import validate
 
@@ -50,6 +51,8 @@ class Recipe:
     sizes: tuple[tuple[float, int], ...] = field(default=((0.2, 256), (0.55, 320), (0.85, 384), (1.0, 448)))
     average: float = 0.999
     precision: str = "auto"
+    start: str = ""  # model to begin with: its name or file, and its digest
+    part: str = "all"  # or "decoder": the encoder stays as it is, and so does all that was trained on it
     drawn: bool = True  # ablation switch: False trains without the drawn prompt
     look_size: int = 384  # longer side of held-out pictures; 0 is the last of `sizes`
 
@@ -208,8 +211,10 @@ class PromptTask:
 def nano_task(
     recipe: Recipe, network: Nano, loader: Loader, held_out: list[Picture], device: torch.device
 ) -> PromptTask:
-    """Train nano as a whole, but for the stem and the first stages of its backbone."""
+    """Train nano but for the stem and the first stages of its backbone, or its decoder alone."""
     backbone = network.encoder.backbone
+    if recipe.part == "decoder":
+        network.encoder.requires_grad_(False)
     for frozen in (backbone.stem, backbone.stages[0], backbone.stages[1]):
         frozen.requires_grad_(False)  # generic edges and colours, at the largest sizes
     slow = list(backbone.parameters())
@@ -232,8 +237,30 @@ class Place:
     data: Path  # folder with <set>/images and <set>/masks
     out: Path  # made if missing
     init: Path | None = None  # EfficientNet-Lite0 ImageNet weights
+    start: str = ""  # name or file of a model of nano's architecture to begin with
     device: str = "cpu"
     every: float = 8.0  # minutes between saved states
+
+
+def first_weights(recipe: Recipe, place: Place) -> tuple[Nano, Recipe]:
+    """The network to begin with, and the recipe that names what it came from.
+
+    Raises:
+        InputError: The model to start from is not of nano's architecture.
+    """
+    network = Nano()
+    if place.start:
+        card = registry.resolve(place.start)
+        begun = load_network(card)
+        if not (isinstance(begun.encoder, NanoEncoder) and isinstance(begun.decoder, NanoDecoder)):
+            raise InputError(
+                f"expected a model of nano's architecture to start from, got {card.name}; choose another"
+            )
+        network.encoder, network.decoder = begun.encoder, begun.decoder
+        recipe = replace(recipe, start=f"{card.name} {card.digest}")
+    elif place.init is not None:
+        network.encoder.backbone.load_imagenet(torch.load(place.init, map_location="cpu", weights_only=True))
+    return network, recipe
 
 
 def run(recipe: Recipe, place: Place, *, resume: bool = False, stop: int | None = None) -> None:
@@ -254,11 +281,7 @@ def run(recipe: Recipe, place: Place, *, resume: bool = False, stop: int | None 
     try:
         device = torch.device(place.device)
         torch.manual_seed(recipe.seed)
-        network = Nano()
-        if place.init is not None:
-            network.encoder.backbone.load_imagenet(
-                torch.load(place.init, map_location="cpu", weights_only=True)
-            )
+        network, recipe = first_weights(recipe, place)
         channels_last(network.to(device))
         broken: list[Broken] = []
         pictures = read_sets(place.data, dev=False, max_side=512, broken=broken)
@@ -289,16 +312,20 @@ def main() -> int:
     parser.add_argument(
         "--init", type=Path, help="EfficientNet-Lite0 ImageNet weights (.pth, read with weights_only)"
     )
+    parser.add_argument(
+        "--start", default="", help="begin with this model of nano's architecture, name or file"
+    )
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--every", type=float, default=8.0, help="minutes between saved states")
-    for name in ("minutes", "lr", "lr_backbone", "corrected", "decay"):
+    for name in ("minutes", "lr", "lr_backbone", "corrected", "decay", "average"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=getattr(Recipe(), name))
-    for name in ("steps", "seed", "batch", "prompts", "rounds"):
+    for name in ("steps", "seed", "batch", "prompts", "rounds", "warmup"):
         parser.add_argument(f"--{name}", type=int, default=getattr(Recipe(), name))
     parser.add_argument(
         "--no-drawn", dest="drawn", action="store_false", help="ablation: do not draw the prompt"
     )
+    parser.add_argument("--part", choices=("all", "decoder"), default="all")
     parser.add_argument("--loss", choices=("bce", "focal"), default="bce")
     parser.add_argument("--precision", choices=("auto", "bf16", "fp16", "fp32"), default="auto")
     parser.add_argument(
@@ -307,12 +334,14 @@ def main() -> int:
     args = parser.parse_args()
     sizes = tuple((float(a), int(b)) for a, b in (pair.split(":") for pair in args.sizes.split(",")))
     names = ("minutes", "lr", "lr_backbone", "corrected", "decay", "steps", "seed", "batch", "prompts", "rounds",
-             "loss", "precision", "drawn")  # fmt: skip
+             "loss", "precision", "drawn", "average", "warmup", "part")  # fmt: skip
     recipe = Recipe(sizes=sizes, **{k: getattr(args, k) for k in names})
     if bool(recipe.minutes) == bool(recipe.steps):
         parser.error("give either --minutes or --steps")
+    if args.init and args.start:
+        parser.error("give either --init or --start")
     try:
-        place = Place(args.data, args.out, args.init, args.device, args.every)
+        place = Place(args.data, args.out, args.init, args.start, args.device, args.every)
         run(recipe, place, resume=args.resume)
     except SamletError as error:
         print(f"samlet: error: {error}")
