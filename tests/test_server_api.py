@@ -43,6 +43,22 @@ def test_health_and_models(client):
     assert info == {"model_id": "nano", **models["nano"]}
 
 
+@pytest.mark.parametrize("role", ["encoder", "decoder"])
+def test_networks_come_as_a_graph_and_its_weights(client, role):
+    graph = client.get(f"/v1/models/nano/{role}.onnx")
+    weights = client.get(f"/v1/models/nano/{role}.bin")
+    name = graph.headers["X-Weights-Location"]
+    assert graph.status == weights.status == 200
+    assert name.encode() in graph.body and len(weights.body) > len(graph.body)
+
+
+@pytest.mark.parametrize(("path", "status"), [("nano/objects.onnx", 422), ("other/decoder.bin", 404)])
+def test_other_networks_are_refused_in_one_sentence(client, path, status):
+    answer = client.get(f"/v1/models/{path}")
+    assert answer.status == status
+    assert set(answer.json()) == {"error", "id"} and answer.json()["error"].startswith("expected")
+
+
 @pytest.mark.parametrize("way", ["form", "field", "raw", "octets"])
 def test_a_picture_is_embedded_however_it_is_sent(client, way):
     picture = picture_bytes()

@@ -2,7 +2,7 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter
 from fastapi import Path as InPath
@@ -17,6 +17,8 @@ from samlet.server.openapi import refuses
 
 router = APIRouter()
 _NAME = InPath(max_length=60, description="one of /v1/models")
+Role = Literal["encoder", "decoder"]
+_ROLE = InPath(description="the encoder is for pages with a live camera")
 _BYTES = "application/octet-stream"
 _FILE = {"content": {_BYTES: {"schema": {"type": "string", "format": "binary"}}}}
 
@@ -40,47 +42,28 @@ async def info(request: Request, model: str = _NAME) -> dict[str, Any]:
 
 
 @router.get(
-    "/v1/models/{model}/decoder.onnx",
+    "/v1/models/{model}/{role}.onnx",
     tags=["models"],
     response_class=Response,
     responses={200: _FILE, **refuses(400, 404, 503)},
 )
-async def decoder(request: Request, model: str = _NAME) -> Response:
-    """Give the decoder's graph, whose weights are in the file that X-Weights-Location names."""
-    return await _graph(request, model, "decoder")
+async def graph(request: Request, model: str = _NAME, role: Role = _ROLE) -> Response:
+    """Give a network's graph, whose weights are in the file that X-Weights-Location names."""
+    onnx, weights = await _packed(request, model, role)
+    headers = {"X-Weights-Location": weights.name, "Cache-Control": "no-cache"}
+    return Response(onnx, media_type=_BYTES, headers=headers)
 
 
 @router.get(
-    "/v1/models/{model}/decoder.bin",
+    "/v1/models/{model}/{role}.bin",
     tags=["models"],
     response_class=Response,
     responses={200: _FILE, **refuses(400, 404, 503)},
 )
-async def decoder_weights(request: Request, model: str = _NAME) -> Response:
-    """Give the decoder's weights, at the offsets that its graph names."""
-    return await _weights(request, model, "decoder")
-
-
-@router.get(
-    "/v1/models/{model}/encoder.onnx",
-    tags=["models"],
-    response_class=Response,
-    responses={200: _FILE, **refuses(400, 404, 503)},
-)
-async def encoder(request: Request, model: str = _NAME) -> Response:
-    """Give the encoder's graph, for a page with a live camera; X-Weights-Location names the file with its weights."""
-    return await _graph(request, model, "encoder")
-
-
-@router.get(
-    "/v1/models/{model}/encoder.bin",
-    tags=["models"],
-    response_class=Response,
-    responses={200: _FILE, **refuses(400, 404, 503)},
-)
-async def encoder_weights(request: Request, model: str = _NAME) -> Response:
-    """Give the encoder's weights, at the offsets that its graph names."""
-    return await _weights(request, model, "encoder")
+async def graph_weights(request: Request, model: str = _NAME, role: Role = _ROLE) -> Response:
+    """Give a network's weights, at the offsets that its graph names."""
+    _, weights = await _packed(request, model, role)
+    return FileResponse(weights, media_type=_BYTES, headers={"Cache-Control": "no-cache"})
 
 
 def described(kitchen: Kitchen, name: str, model: Model) -> dict[str, Any]:
@@ -111,17 +94,6 @@ def described(kitchen: Kitchen, name: str, model: Model) -> dict[str, Any]:
         "widgets": [{"name": widget, "value": value} for widget, value in widgets],
         "params": {},
     }
-
-
-async def _graph(request: Request, model: str, role: str) -> Response:
-    graph, weights = await _packed(request, model, role)
-    headers = {"X-Weights-Location": weights.name, "Cache-Control": "no-cache"}
-    return Response(graph, media_type=_BYTES, headers=headers)
-
-
-async def _weights(request: Request, model: str, role: str) -> Response:
-    _, weights = await _packed(request, model, role)
-    return FileResponse(weights, media_type=_BYTES, headers={"Cache-Control": "no-cache"})
 
 
 async def _packed(request: Request, model: str, role: str) -> tuple[bytes, Path]:
