@@ -30,11 +30,26 @@ def state(tmp_path_factory):
     return path
 
 
-def test_a_released_model_loads_by_path_and_answers(state, sample, tmp_path):
+@pytest.fixture(scope="module")
+def other(state, tmp_path_factory):
+    """The same with another encoder: one number of it differs."""
+    tensors = load_file(state)
+    name = next(k for k in tensors if k.startswith("average.encoder."))
+    tensors[name] = tensors[name].copy()
+    tensors[name].flat[0] += 1
+    path = tmp_path_factory.mktemp("run") / "state.safetensors"
+    save_file(tensors, path)
+    return path
+
+
+def test_a_released_model_loads_by_path_and_answers(state, other, sample, tmp_path):
     write_model(state, tmp_path / "mine.safetensors", name="mine")
     mine, builtin = samlet.load(tmp_path / "mine.safetensors"), samlet.load()
     assert mine.card.name == "mine"
-    assert "objects" not in mine.card.graphs  # the built-in head does not know another encoder's features
+    assert mine.card.graphs == builtin.card.graphs
+    write_model(other, tmp_path / "other.safetensors", name="other")
+    graphs = samlet.load(tmp_path / "other.safetensors").card.graphs
+    assert "objects" not in graphs  # the built-in head does not know another encoder's features
     photo = sample("coffee")
     wanted = builtin.segment(photo, points=[280, 60])
     assert np.array_equal(mine.segment(photo, points=[280, 60]).logits, wanted.logits)
@@ -60,13 +75,26 @@ def shipped(package):
     return card, load(data)
 
 
-def test_shipping_an_encoder_changes_weights_and_digest_and_drops_the_head(state, package):
-    ship(state, package=package)
+def test_shipping_an_encoder_changes_weights_and_digest_and_drops_the_head(other, package):
+    ship(other, package=package)
     card, weights = shipped(package)
     before = load_file(PACKAGE / "weights" / "nano.safetensors")
     assert card["graphs"].keys() == {"encoder", "decoder"}
     assert weights.keys() == parts(before, head=False).keys()
-    assert all(np.array_equal(weights[k], before[k]) for k in weights)
+    assert sum(not np.array_equal(weights[k], before[k]) for k in weights) == 1
+
+
+def test_shipping_a_decoder_keeps_what_stands_on_the_encoder(state, package, tmp_path):
+    tensors = load_file(state)
+    moved = {k: v + np.float32(1) if k.startswith("average.decoder.") else v for k, v in tensors.items()}
+    save_file(moved, tmp_path / "moved.safetensors")
+    ship(tmp_path / "moved.safetensors", package=package)
+    card, weights = shipped(package)
+    before = load_file(PACKAGE / "weights" / "nano.safetensors")
+    assert card["graphs"].keys() == {"encoder", "decoder", "objects"}
+    assert weights.keys() == before.keys()
+    for name, array in before.items():
+        assert np.array_equal(weights[name], array) != name.startswith("decoder.")
 
 
 def test_shipping_a_head_changes_nothing_else(package, tmp_path):
@@ -120,7 +148,7 @@ size = 1
 """
 
 
-def test_what_finds_all_instances_ships_without_the_encoder_that_is_there_already(state, tmp_path):
+def test_what_finds_all_instances_ships_without_the_encoder_that_is_there_already(state, other, tmp_path):
     for part in ("cards", "graphs", "weights"):
         (tmp_path / part).mkdir()
     for part in ("graphs/nano_all.json", "weights/nano.safetensors"):
@@ -160,7 +188,9 @@ def test_what_finds_all_instances_ships_without_the_encoder_that_is_there_alread
     save_file(made, tmp_path / "state.safetensors")
     with pytest.raises(CheckpointError, match="built-in encoder"):
         ship_all_instance(tmp_path / "state.safetensors", package=tmp_path)
-    ship(state, package=tmp_path)  # an encoder that it was not trained on
+    ship(state, package=tmp_path)  # a decoder alone
+    assert card.exists()
+    ship(other, package=tmp_path)  # an encoder that it was not trained on
     assert not card.exists() and not (tmp_path / "weights" / "nano_all.safetensors").exists()
 
 

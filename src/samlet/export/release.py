@@ -4,8 +4,8 @@
     samlet segment PHOTO --model mine.safetensors --point 280,200
 
 `--ship` instead replaces the built-in weights and the `sha256` and `size` lines of its card, leaving the rest of the
-card as a person wrote it. An object head and `nano-all` belong to the encoder they were trained on, so a new encoder
-drops them; then
+card as a person wrote it. An object head and `nano-all` belong to the encoder they were trained on: a run that left the
+built-in encoder alone (`--part decoder`) keeps them, a new encoder drops them; then
 
     python -m samlet.export.release --objects runs/objects/state.safetensors --ship
 
@@ -59,23 +59,36 @@ def shrink(tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.f
 
 def write_model(state: Path, out: Path, *, name: str) -> None:
     """Write a file that `samlet.load(out)` takes: weights and, in its metadata, nano's card under another name."""
-    base = registry.resolve("nano")
+    base, weights = registry.resolve("nano"), shrink(load_file(state))
+    head = head_of(weights, load_file(PACKAGE / WEIGHTS))
     card = replace(
         base,
         name=name,
-        graphs={role: graph for role, graph in base.graphs.items() if role != OBJECTS},
+        graphs={role: graph for role, graph in base.graphs.items() if head or role != OBJECTS},
         aliases=(),
         title=f"{name}: nano's networks, trained by you",
         weights_licence="Yours, as far as the pictures it was trained on allow",
         quality={},
         notes="Measure it: samlet evaluate.",
     )
-    atomic_write(out, save(shrink(load_file(state)), {registry.CARD_KEY: card.to_json()}))
+    atomic_write(out, save(dict(sorted((weights | head).items())), {registry.CARD_KEY: card.to_json()}))
+
+
+def head_of(
+    weights: Mapping[str, NDArray[np.float16]], built_in: Mapping[str, NDArray[np.float16]]
+) -> dict[str, NDArray[np.float16]]:
+    """The built-in model's object head if `weights` have its encoder to the last bit, else nothing."""
+    shared = [name for name in built_in if name.startswith(ENCODER)]
+    if not all(name in weights and np.array_equal(weights[name], built_in[name]) for name in shared):
+        return {}
+    return {name: array for name, array in built_in.items() if name.startswith(f"{OBJECTS}.")}
 
 
 def ship(state: Path, *, package: Path = PACKAGE) -> None:
-    """Replace the built-in weights and the digest in their card; what was trained on the old encoder goes."""
-    _put(save(shrink(load_file(state))), package, objects=False)
+    """Replace the built-in weights and the digest in their card; what was trained on another encoder goes."""
+    weights, there = shrink(load_file(state)), package / WEIGHTS
+    head = head_of(weights, load_file(there)) if there.exists() else {}
+    _put(save(dict(sorted((weights | head).items()))), package, objects=bool(head))
 
 
 def ship_objects(state: Path, *, package: Path = PACKAGE) -> None:
