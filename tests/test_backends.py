@@ -242,3 +242,9 @@ class TestTorch:
             graph.run({"z": X})
         with pytest.raises(BackendError, match="PyTorch to run affine"):
             graph.run({"x": X[:, :2]})
+
+
+def test_threads_of_one_session_do_not_spin_into_the_next() -> None:
+    graph: Any = OnnxBackend().open("decoder", GRAPH, weights=WEIGHTS, threads=1)
+    options = graph._session.get_session_options()
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
