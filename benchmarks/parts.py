@@ -281,12 +281,27 @@ def sizes(setting):
         return team.rows
 
 
+def bare_graphs(setting):
+    """Lay MobileSAM's encoder and decoder, one graph each, with their weights into a folder, as others export them."""
+    from samlet.packed import pack_model
+    from samlet.registry import resolve
+
+    folder = setting.work / "runtime"
+    folder.mkdir(exist_ok=True)
+    packed = pack_model(resolve(setting.work / "mobile_sam.pt"), roles=["encoder", "decoder"])
+    for graph in packed.values():
+        (folder / f"{graph.name}.onnx").write_bytes(graph.onnx)
+        (folder / graph.packed.name).write_bytes(graph.packed.read_bytes())
+    return folder
+
+
 def start(setting):
     """From the start of a process to a mask on the disk: caches of the system warm, everything else cold."""
     rows, times, peaks = setting.absent(), {}, {}
     photo = str(setting.picture(1280, 720))
+    everybody = [*setting.present(), Contestant("ONNX Runtime alone", "runtime", str(bare_graphs(setting)))]
     for number in range(-1, setting.rounds):
-        for who in setting.present():
+        for who in everybody:
             words = [who.python, "-m", "benchmarks.start", who.kind, who.weights, str(setting.threads), photo]
             started = time.perf_counter()
             done = subprocess.run(words, env=environment(), capture_output=True, text=True, check=False)

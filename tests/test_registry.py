@@ -1,12 +1,13 @@
 """From what a user calls a model to its card: names, official files, encoders alone, cards of one's own."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from samlet import registry
+from samlet import checkpoint, registry
 from samlet.backends.base import GraphFile
 from samlet.checkpoint import to_pt
 from samlet.errors import CheckpointError, ModelError, UnknownModelError
@@ -42,6 +43,38 @@ def test_a_file_is_known_by_its_content(tmp_path: Path, name: str) -> None:
         assert card.name == "mine"
         assert (card.files[0].path, card.files[0].role) == (str(path), "weights")
         assert card.quality == {}
+
+
+def test_a_file_is_parsed_once_for_each_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAMLET_CACHE", str(tmp_path / "cache"))
+    path = write(tmp_path / "mine.pt", arrays(MARKERS, DECODER))
+    first = registry.resolve(path)
+    parse, parsed = checkpoint.parse, []
+
+    def counted(data: bytes, *, origin: str) -> checkpoint.Checkpoint:
+        parsed.append(origin)
+        return parse(data, origin=origin)
+
+    monkeypatch.setattr(checkpoint, "parse", counted)
+    assert registry.resolve(path) == first
+    assert not parsed
+    stamp = path.stat()
+    write(path, arrays(MARKERS))
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # the content counts, not the time
+    with pytest.raises(CheckpointError, match="encoder alone"):
+        registry.resolve(path)
+    assert parsed == [str(path)]
+    with pytest.raises(CheckpointError, match="none that samlet knows"):
+        registry.resolve(write(path, {"a": np.zeros(1, np.float32)}))
+
+
+def test_a_cache_that_cannot_be_written_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").write_text("a file, no folder")
+    monkeypatch.setenv("SAMLET_CACHE", str(tmp_path / "cache"))
+    path = write(tmp_path / "mine.pt", arrays(MARKERS, DECODER))
+    assert registry.resolve(path).graphs == registry.resolve("mobile_sam").graphs
 
 
 def test_a_file_that_is_there_goes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

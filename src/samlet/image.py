@@ -314,6 +314,8 @@ def _reader(head: bytes, limits: Limits) -> Callable[[IO[bytes], str | bytes], P
     """
     for name in limits.formats:
         if name not in PILImage.OPEN:
+            PILImage.preinit()  # the five common ones; all forty take 20 ms
+        if name not in PILImage.OPEN:
             PILImage.init()
         factory, accepts = PILImage.OPEN.get(name, (None, None))
         if factory is not None and accepts is not None and accepts(head[:16]) is True:

@@ -1,5 +1,7 @@
 """Which models exist: the cards in the package, their aliases, and files of people's own."""
 
+import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,11 +10,11 @@ from functools import cache
 from importlib.resources import files as package_files
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from samlet import checkpoint, store
+from samlet import store
 from samlet.card import Card, CardFile
-from samlet.errors import CheckpointError, ModelError, UnknownModelError
+from samlet.errors import CheckpointError, ModelError, OutputError, UnknownModelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,16 +22,29 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samlet.backends.base import GraphFile
+    from samlet.checkpoint import Checkpoint
 
 CARD_KEY = "samlet.card"
 """Metadata key under which a trained safetensors file carries its card (`Card.to_json`)."""
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth")
+_RECOGNITION = (
+    1  # counts up when the same file is to be recognised as something else, or is remembered otherwise
+)
 _PARTS = {
     "encoder": ("image_encoder.", "encoder."),
     "decoder": ("prompt_encoder.", "mask_decoder."),
     "network": ("model.",),
 }
+
+
+class _Recognised(NamedTuple):
+    """What a weights file is: that of a card it carries, or of a network known by its weights."""
+
+    card: str | None
+    architecture: str | None
+    decoder: bool
+    reg_max: int | None
 
 
 @cache
@@ -115,6 +130,8 @@ def read_weights(card: Card, graphs: "Sequence[GraphFile]") -> "dict[str, NDArra
         ChecksumError: A file is not the one the card names.
         CheckpointError: A file is broken, or its weights are not those of the graphs.
     """
+    from samlet import checkpoint
+
     weights: dict[str, NDArray[Any]] = {}
     for file in card.files:
         arrays = _part(file, _arrays(store.read_verified(file), origin=_origin(file)))
@@ -133,6 +150,8 @@ def read_weights(card: Card, graphs: "Sequence[GraphFile]") -> "dict[str, NDArra
 
 
 def _arrays(data: bytes, *, origin: str) -> "dict[str, NDArray[Any]]":
+    from samlet import checkpoint
+
     return checkpoint.canonical(checkpoint.parse(data, origin=origin), origin=origin)
 
 
@@ -187,12 +206,10 @@ def _from_card_file(path: Path) -> Card:
 
 def _from_weights(path: Path, *, decoder: Path | None) -> Card:
     """Find the card of a weights file; its digest is that of the file as it lies there now."""
-    file, data = store.describe(path)
-    read = checkpoint.parse(data, origin=str(path))
-    text = read.metadata.get(CARD_KEY)
-    if text is not None:
-        return Card.from_json(text, origin=str(path)).with_files(file)
-    found = checkpoint.identify(checkpoint.canonical(read, origin=str(path)))
+    file = store.name_by_content(path)
+    found = _recognise(file, path)
+    if found.card is not None:
+        return Card.from_json(found.card, origin=str(path)).with_files(file)
     base = _base_card(found, path)
     official = file.sha256 in {published.sha256 for published in base.files}
     if "decoder" in base.graphs and decoder is None and not found.decoder:
@@ -202,7 +219,7 @@ def _from_weights(path: Path, *, decoder: Path | None) -> Card:
         )
     files = [file]
     if decoder is not None:
-        files = [replace(file, role="encoder"), replace(store.describe(decoder)[0], role="decoder")]
+        files = [replace(file, role="encoder"), replace(store.name_by_content(decoder), role="decoder")]
     if official and decoder is None:
         return base.with_files(file)
     return replace(
@@ -216,14 +233,38 @@ def _from_weights(path: Path, *, decoder: Path | None) -> Card:
     )
 
 
-def _base_card(found: "checkpoint.Identity", path: Path) -> Card:
+def _recognise(file: CardFile, path: Path) -> _Recognised:
+    """Say what a file is; read once for each content, and remembered in the cache by the content's digest."""
+
+    def read() -> bytes:
+        from samlet import checkpoint
+
+        parsed: Checkpoint = checkpoint.parse(store.read_verified(file), origin=str(path))
+        text = parsed.metadata.get(CARD_KEY)
+        if text is not None:
+            return json.dumps([text, None, False, None]).encode()
+        found = checkpoint.identify(checkpoint.canonical(parsed, origin=str(path)))
+        if found.architecture is None:
+            what = "a mask decoder alone" if found.decoder else "none that samlet knows"
+            raise CheckpointError(
+                f"expected the weights of a network in {path}, found {what}; "
+                "give a file of a model that `samlet models` lists, or one with a card of its own"
+            )
+        return json.dumps([None, *found]).encode()
+
+    digest = hashlib.sha256(json.dumps(["recognised", _RECOGNITION, file.sha256]).encode()).hexdigest()
+    try:
+        content = store.keep(digest, "recognised.json", read).read_bytes()
+    except (
+        OutputError,
+        OSError,
+    ):  # a cache that cannot be written or is cleared just now is no reason to fail
+        content = read()
+    return _Recognised(*json.loads(content))
+
+
+def _base_card(found: _Recognised, path: Path) -> Card:
     """Find the card whose network a file holds, to take its preprocessing over."""
-    if found.architecture is None:
-        what = "a mask decoder alone" if found.decoder else "none that samlet knows"
-        raise CheckpointError(
-            f"expected the weights of a network in {path}, found {what}; "
-            "give a file of a model that `samlet models` lists, or one with a card of its own"
-        )
     stem = f"{found.architecture}_encoder"
     if found.reg_max is not None:
         stem = f"{found.architecture}_rm{found.reg_max}"
@@ -231,7 +272,7 @@ def _base_card(found: "checkpoint.Identity", path: Path) -> Card:
     for card in cards().values():
         if graph in card.graphs.values() and all(file.role in ("weights", "network") for file in card.files):
             return card
-    if found.architecture.startswith("tiny_vit"):  # sizes that nobody published, but samlet trains
+    if stem.startswith("tiny_vit"):  # sizes that nobody published, but samlet trains
         base = cards()["mobile_sam"]
         return replace(base, graphs={**base.graphs, "encoder": graph})
     raise CheckpointError(

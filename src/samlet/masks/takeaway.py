@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from samlet import codecs, drawing
+from samlet import codecs
 from samlet.errors import InputError
 from samlet.geometry import Frame
 from samlet.image import Image
@@ -178,6 +178,8 @@ class TakeAway:
             >>> masks.draw(image=Image.load(np.zeros((20, 20, 3), np.uint8))).size
             (20, 20)
         """
+        from samlet import drawing  # late: it brings fonts, filters and more, and most masks are not drawn
+
         picture = image if image is not None else self.image
         if picture is None:
             raise InputError("expected a picture to draw on, got none with these masks; pass draw(image=...)")

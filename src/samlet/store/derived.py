@@ -18,6 +18,7 @@ from pathlib import Path
 from samlet.atomic import atomic_write
 from samlet.errors import InputError, OutputError
 from samlet.store import layout
+from samlet.store.integrity import digest_of
 
 _log = logging.getLogger("samlet.store")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -82,8 +83,7 @@ def place(digest: str, name: str) -> Path:
 def is_whole(path: Path) -> bool:
     """Whether a derived file is there and has the digest that was written beside it."""
     with contextlib.suppress(OSError):
-        with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        found, _ = digest_of(path)
         return _digest_file(path).read_bytes() == f"{found}  {path.name}\n".encode()
     return False
 

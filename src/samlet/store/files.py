@@ -19,7 +19,7 @@ from samlet.card import CardFile
 from samlet.errors import ChecksumError, ModelError, OutputError
 from samlet.store import layout
 from samlet.store.first_use import record_first_use
-from samlet.store.integrity import check_bytes, fault_of
+from samlet.store.integrity import check_bytes, digest_of, fault_of
 from samlet.store.lock import held
 from samlet.store.progress import Report, shown
 
@@ -172,6 +172,19 @@ def describe(path: Path) -> tuple[CardFile, bytes]:
     return CardFile(role="weights", path=str(path.resolve()), url=None, sha256=digest, size=len(data)), data
 
 
+def name_by_content(path: Path) -> CardFile:
+    """Say what `describe` says of a user's own weights file, without holding the file in memory.
+
+    Raises:
+        ModelError: The file is missing or cannot be read.
+    """
+    try:
+        digest, size = digest_of(path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    return CardFile(role="weights", path=str(path.resolve()), url=None, sha256=digest, size=size)
+
+
 def read_graph(name: str) -> tuple[bytes, bytes]:
     """Read a network structure of the package: the .onnx file and the .json beside it that describes it.
 
@@ -232,7 +245,11 @@ def _read_bytes(path: Path, *, at_most: int = -1) -> bytes:
         with path.open("rb") as stream:
             return stream.read(at_most + 1 if at_most >= 0 else -1)
     except OSError as error:
-        raise ModelError(
-            f"expected a model file at {path}, but it cannot be read ({error.strerror or error}); "
-            "install samlet again or correct the path"
-        ) from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> ModelError:
+    return ModelError(
+        f"expected a model file at {path}, but it cannot be read ({error.strerror or error}); "
+        "install samlet again or correct the path"
+    )

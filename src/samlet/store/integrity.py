@@ -64,6 +64,20 @@ def fault_of(file: CardFile, path: Path) -> str | None:
     return f"expected {kind} {expected}, found {hasher.hexdigest()}"
 
 
+def digest_of(path: Path) -> tuple[str, int]:
+    """Give the SHA-256 of a file as it lies there now, in hex, and the number of bytes it was taken of.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    hasher, size, block = hashlib.sha256(), 0, bytearray(_BLOCK)
+    with path.open("rb", buffering=0) as stream:
+        while count := stream.readinto(block):
+            hasher.update(memoryview(block)[:count])
+            size += count
+    return hasher.hexdigest(), size
+
+
 def expected_digest(file: CardFile) -> tuple[str, str]:
     """Give the kind and the value of the digest that a file must have; the value is "" if none was published."""
     return ("sha256", file.sha256) if file.sha256 or not file.git_sha1 else ("git digest", file.git_sha1)
