@@ -27,8 +27,17 @@ from samlet.train import lessons as lessons_room
 from samlet.train.agreement import compare
 from samlet.train.finished import write_model
 from samlet.train.lessons import Lessons, Live, Stored
-from samlet.train.promptable import Promptable, load_network
-from samlet.train.recipes.distill import Place, Recipe, check, distance, networks, run
+from samlet.train.promptable import Promptable, freeze_prompts, load_network, parts_of
+from samlet.train.recipes.distill import (
+    DistillTask,
+    Place,
+    Recipe,
+    check,
+    distance,
+    lessons_of,
+    networks,
+    run,
+)
 from samlet.train.sources import open_source
 from samlet.train.students import STUDENTS, freeze, layer_shares, student_of
 from samlet.train.teacher_embed import Job, embed
@@ -161,8 +170,9 @@ def test_padding_does_not_count():
 
 
 def test_weighted_distance_hears_quiet_channels():
-    taught = torch.randn(2, 4, 8, 8) * torch.tensor([100.0, 1, 1, 1]).reshape(1, 4, 1, 1)
-    valid = torch.ones(2, 8, 8)
+    torch.manual_seed(0)
+    taught = torch.randn(8, 4, 16, 16) * torch.tensor([100.0, 1, 1, 1]).reshape(1, 4, 1, 1)
+    valid = torch.ones(8, 16, 16)
     quiet, loud = taught.clone(), taught.clone()
     quiet[:, 1] += 1
     loud[:, 0] += 100
@@ -296,6 +306,65 @@ def test_each_preset_trains_what_it_should(photos, store, card, tmp_path, monkey
         assert (tmp_path / "samples.png").stat().st_size > 1000
 
 
+def task_of(recipe, photos, store, out, card):
+    place = place_of(photos, store, out)
+    student, network, teacher = networks(recipe, place, card)
+    lessons = lessons_of(recipe, place, card, student, open_source(place.images))
+    return DistillTask(recipe, student, network, teacher, lessons, torch.device("cpu"))
+
+
+def test_held_out_figures_do_not_depend_on_how_many_prompts_are_trained(
+    photos, store, card, tmp_path, monkeypatch
+):
+    few_held_out(monkeypatch)
+    task = task_of(replace(SMALL, preset="semi", prompts=1), photos, store, tmp_path, card)
+    with task.average.in_place():
+        before = task.look()
+        task.recipe = replace(task.recipe, prompts=3)
+        assert task.look() == before
+
+
+def test_each_part_learns_at_the_rate_it_was_given(photos, store, card, tmp_path):
+    recipe = replace(
+        SMALL, preset="prompts", student="nano_lite0", layer_decay=0.5, decoder_share=0.1, lr=1.0
+    )
+    task = task_of(recipe, photos, store, tmp_path, card)
+    rates = {
+        id(parameter): group["base_lr"]
+        for group in task.optimiser.param_groups
+        for parameter in group["params"]
+    }
+    encoder, decoder = task.network.encoder, task.network.decoder
+    assert rates[id(encoder.backbone.stages[0][0].project.weight)] == pytest.approx(0.5**6)
+    assert rates[id(encoder.neck.tokens[0].weight)] == 1
+    assert {rates[id(p)] for p in decoder.parameters()} == {0.1}
+
+
+@pytest.mark.parametrize("name", ["nano", "mobile_sam"])
+def test_a_tuned_decoder_reads_prompts_as_before(name):
+    decoder = parts_of(registry.resolve(name)).decoder.build()
+    freeze_prompts(decoder)
+    trained = {key for key, parameter in decoder.named_parameters() if parameter.requires_grad}
+    frozen = {key for key, _ in decoder.named_parameters()} - trained
+    assert {key.split(".")[0] for key in frozen} == (
+        {"points", "hint4", "hint4_out", "hint8", "hint8_out", "hint16"}
+        if name == "nano"
+        else {"prompt_encoder"}
+    )
+    assert any("transformer" in key for key in trained) and not any("hint" in key for key in trained)
+
+
+def test_masks_can_be_learnt_beside_the_embedding(photos, store, card, tmp_path):
+    losses = {}
+    for weight in (0.0, 0.5):
+        task = task_of(replace(SMALL, preset="semi", embedding=weight), photos, store, tmp_path, card)
+        loss, numbers = task.loss(task.batch(0, 0, 0.0), 0, 0)
+        losses[weight] = loss.item(), numbers
+    assert "apart" not in losses[0.0][1]
+    apart = losses[0.5][1]["apart"]
+    assert apart > 0 and losses[0.5][0] == pytest.approx(losses[0.0][0] + 0.5 * apart, rel=1e-5)
+
+
 def test_distilling_brings_the_student_closer(photos, store, tmp_path, monkeypatch):
     few_held_out(monkeypatch)
     run(replace(SMALL, steps=30, lr=5e-3), place_of(photos, store, tmp_path))
@@ -410,6 +479,8 @@ def test_a_student_of_twice_the_pixels_prompts_in_the_right_place(card, tmp_path
 
 def test_options_that_do_not_fit_are_one_sentence(photos, store, tmp_path):
     for changes, message in (
+        ({"embedding": -1.0}, "at least 0"),
+        ({"decoder_share": 0.0}, "above 0, got 0.0 and 0.0"),
         ({"preset": "fast"}, "expected a preset"),
         ({"distance": "l1"}, "expected a distance"),
         ({"optimiser": "lion"}, "expected an? optimiser"),

@@ -104,6 +104,8 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
         ("average", float, "decay of the weight average, 0: none (0.999)"),
         ("prompts", int, "prompts of a picture, in presets with masks (4)"),
         ("rounds", int, "corrective clicks (prompts: 1, else 0)"),
+        ("embedding", float, "weight of the embeddings' distance beside the masks' loss (0)"),
+        ("decoder-share", float, "share of the rate for a decoder that is trained (1)"),
     ):
         group.add_argument(f"--{name}", type=kind, metavar="N", help=words)
     group.add_argument("--clock", choices=("wall", "cpu"), help="what --minutes counts")
@@ -118,6 +120,8 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--freeze", choices=("none", "early", "backbone"), help="part of the encoder that stays as it is"
     )
+    group.add_argument("--keep-prompts", action=argparse.BooleanOptionalAction, default=None,
+                       help="a trained decoder reads prompts as before (prompts: yes)")  # fmt: skip
     group.add_argument("--fresh-decoder", action=argparse.BooleanOptionalAction, default=None,
                        help="begin with a decoder that knows nothing (coupled: yes)")  # fmt: skip
 

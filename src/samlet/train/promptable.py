@@ -21,6 +21,7 @@ from samlet.errors import CheckpointError, InputError
 from samlet.nets.mask_decoder import SamDecoder
 from samlet.nets.nano import NanoDecoder, unpack
 
+PROMPT_PARTS = "points.", "hint4", "hint8", "hint16", "prompt_encoder."
 GRID = 4  # canvas pixels of the decoder to a cell of the masks that are trained on
 
 
@@ -149,6 +150,17 @@ def weights_of(network: Promptable, parts: Parts) -> dict[str, NDArray[np.float3
         for key, value in module.state_dict().items():
             found[builder.prefix + key] = value.detach().cpu().float().contiguous().numpy()
     return found
+
+
+def freeze_prompts(decoder: nn.Module) -> None:
+    """Keep what a decoder makes of clicks, boxes and drawn hints as it is; the rest is left as it was.
+
+    The gradient of nano's drawn hints is a sum over all cells and prompts: by far the largest, with a sign that changes
+    from step to step; clipped together with it, the rest would learn by as much as that noise lets through.
+    """
+    for name, parameter in decoder.named_parameters():
+        if name.startswith(PROMPT_PARTS):
+            parameter.requires_grad_(False)
 
 
 def is_sam(network: Promptable) -> bool:

@@ -30,7 +30,7 @@ from samlet.train.lessons import Lesson, Lessons, Live, Stored
 from samlet.train.losses import grid_iou, mask_loss
 from samlet.train.optim import WeightAverage, optimiser_of, scaled_groups
 from samlet.train.parallel import Team
-from samlet.train.promptable import Promptable, load_decoder, load_network, parts_of
+from samlet.train.promptable import Promptable, freeze_prompts, load_decoder, load_network, parts_of
 from samlet.train.sheets import comparison
 from samlet.train.sources import Source, open_source
 from samlet.train.students import Student, freeze, layer_shares, normalised, student_of
@@ -38,6 +38,7 @@ from samlet.train.teacher_prompts import Asked, ask_teacher, correct
 from samlet.train.teacher_store import Facts, TeacherStore
 
 PRESETS = ("decoupled", "semi", "coupled", "prompts")
+LOOKED_AT = 8  # prompts of each held-out picture, the same ones whatever a run trains with
 DISTANCES = ("mse", "cosine", "mse+cosine", "weighted")
 
 
@@ -70,6 +71,9 @@ class Recipe:
     prompts: int = 4  # of each picture, in the presets that learn from masks
     rounds: int = 0  # corrective clicks after the first answer
     mask_loss: str = "bce"  # BCE and dice 5 : 5; "focal" is SAM's 20 : 1
+    embedding: float = 0.0  # weight of the embeddings' distance beside the masks' loss
+    decoder_share: float = 1.0  # of the learning rate, for a decoder that is trained
+    keep_prompts: bool = False  # what a trained decoder makes of prompts stays as it is
     fresh_decoder: bool = False
     freeze: str = "none"  # "early" or "backbone": that part of the encoder stays as it is
 
@@ -79,7 +83,7 @@ CHANGES: dict[str, dict[str, object]] = {
     "decoupled": {},
     "semi": {},
     "coupled": {"fresh_decoder": True},
-    "prompts": {"rounds": 1, "lr": 2e-4, "epochs": 5.0},
+    "prompts": {"rounds": 1, "lr": 2e-4, "epochs": 5.0, "layer_decay": 1.0, "keep_prompts": True},
 }
 
 
@@ -140,13 +144,14 @@ class DistillTask:
         self.dtype = precision_of(recipe.precision, device)
         self.masks = recipe.preset != "decoupled"
         network.decoder.requires_grad_(recipe.preset in ("coupled", "prompts"))
+        if recipe.keep_prompts:
+            freeze_prompts(network.decoder)
         freeze(network.encoder, recipe.freeze)
         channels_last(network)
-        decay = recipe.layer_decay if recipe.preset != "prompts" else 1.0
         groups = scaled_groups(
             [
-                *layer_shares(network.encoder, decay),
-                *((n, p, 1.0) for n, p in network.decoder.named_parameters()),
+                *layer_shares(network.encoder, recipe.layer_decay),
+                *((n, p, recipe.decoder_share) for n, p in network.decoder.named_parameters()),
             ],
             lr=recipe.lr,
             decay=recipe.decay,
@@ -199,21 +204,25 @@ class DistillTask:
         """The distance between the embeddings, or between the masks."""
         taught = torch.from_numpy(batch.taught).to(self.device)
         made = self.encode(batch)
-        if not self.masks:
+        apart = torch.zeros(())
+        if not self.masks or self.recipe.embedding:
             valid = torch.from_numpy(batch.valid).to(self.device)
-            return distance(made, taught, valid, self.recipe.distance), {}
+            apart = distance(made, taught, valid, self.recipe.distance)
+        if not self.masks:
+            return apart, {}
         dice = torch.Generator().manual_seed((self.recipe.seed * 1_000_003 + step) * 64 + part)
         scaled = torch.from_numpy(batch.scaled).to(self.device)
         with self.shares.spent_on("teacher"):
-            asked = self._ask(taught, scaled, dice)
-        return self._mask_loss(made, asked, dice)
+            asked = self._ask(taught, scaled, dice, prompts=self.recipe.prompts)
+        loss, numbers = self._mask_loss(made, asked, dice)
+        if not self.recipe.embedding:
+            return loss, numbers
+        return loss + self.recipe.embedding * apart, numbers | {"apart": float(apart.detach())}
 
-    def _ask(self, taught: Tensor, scaled: Tensor, dice: torch.Generator) -> Asked:
+    def _ask(self, taught: Tensor, scaled: Tensor, dice: torch.Generator, *, prompts: int) -> Asked:
         columns = 2 + max(1, self.recipe.rounds)
         with self._amp():
-            return ask_teacher(
-                self.teacher, taught, scaled, prompts=self.recipe.prompts, columns=columns, dice=dice
-            )
+            return ask_teacher(self.teacher, taught, scaled, prompts=prompts, columns=columns, dice=dice)
 
     def _mask_loss(
         self, made: Tensor, asked: Asked, dice: torch.Generator
@@ -281,11 +290,11 @@ class DistillTask:
             yield (
                 lesson,
                 self.encode(lesson),
-                self._ask(taught, torch.from_numpy(lesson.scaled).to(self.device), dice),
+                self._ask(taught, torch.from_numpy(lesson.scaled).to(self.device), dice, prompts=LOOKED_AT),
             )
 
     def _first_answers(self, made: Tensor, asked: Asked) -> tuple[Tensor, Tensor]:
-        many = made.repeat_interleave(self.recipe.prompts, 0)
+        many = made.repeat_interleave(LOOKED_AT, 0)
         nothing = asked.target.new_zeros(len(many), 1, *asked.target.shape[2:])
         return self.decode(
             self.network, many, asked.coords, asked.labels, nothing, nothing.new_zeros(len(many))
@@ -447,4 +456,9 @@ def check(recipe: Recipe) -> None:
         raise InputError(
             f"expected batch, accumulate and prompts of at least 1, a rate above 0 and a layer decay in 0..1, got "
             f"{counts}, {recipe.lr} and {recipe.layer_decay}; correct the options"
+        )
+    if recipe.embedding < 0 or recipe.decoder_share <= 0:
+        raise InputError(
+            f"expected a weight of the embeddings' distance of at least 0 and a share of the rate above 0, got "
+            f"{recipe.embedding} and {recipe.decoder_share}; correct --embedding or --decoder-share"
         )
