@@ -90,7 +90,16 @@ def test_wrong_values(changes: dict[str, Any], message: str) -> None:
     assert "card.toml" in str(caught.value)
 
 
-OPTIONAL = {"aliases", "notes", "pad", "embedding_channels", "mask_grid", "zoom_below", "zoom_margin"} | {
+OPTIONAL = {
+    "aliases",
+    "notes",
+    "pad",
+    "embedding_channels",
+    "mask_grid",
+    "zoom_below",
+    "zoom_margin",
+    "zoom_clicks",
+} | {
     "settings",
     "quality",
 }

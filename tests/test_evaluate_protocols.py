@@ -195,9 +195,15 @@ def test_the_cap_is_in_the_title() -> None:
     assert "NoC@90 (cap 20)" in [column.title for column in Plan(("clicks",)).columns]
 
 
-def test_zoom_is_for_boxes_alone_and_named(dataset: Dataset, id_maps: dict[str, np.ndarray]) -> None:
+def test_zoom_is_for_boxes_and_many_clicks_and_named(
+    dataset: Dataset, id_maps: dict[str, np.ndarray]
+) -> None:
     model, plan = OracleModel(id_maps), Plan(("box", "click"), grabcut=False, zoom="auto")
     evaluate_set(model, dataset, plan=plan)
     assert {call["zoom"] for call in model.calls if call["boxes"] is not None} == {"auto"}
     assert {call["zoom"] for call in model.calls if call["boxes"] is None} == {"off"}
+    many = OracleModel(id_maps)
+    evaluate_set(many, dataset, plan=Plan(("clicks",), clicks=5, grabcut=False, zoom="auto"))
+    assert {call["zoom"] for call in many.calls} == {"auto"}
+    assert "zoom=auto" in Plan(("clicks",), zoom="auto").columns[0].words
     assert plan.columns[0].title == "box, zoom" and "zoom=auto" in plan.columns[0].words

@@ -32,6 +32,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "mask_grid": 256,
     "zoom_below": 0.0,
     "zoom_margin": 0.0,
+    "zoom_clicks": 0,
     "settings": {},
     "quality": {},
 }
@@ -95,6 +96,7 @@ class Card:
         mask_grid: Side of the low-res logits of a square canvas; four times the embedding's grid.
         zoom_below: `zoom="auto"` looks twice at boxes whose longer side is below this share of the picture's.
         zoom_margin: Share of the box's longer side added around it for the second look.
+        zoom_clicks: `zoom="auto"` looks from near at small objects with so many clicks; 0 is never.
         quality: Measured figures, each under a key that names its protocol.
         notes: What a user should know before relying on the model.
     """
@@ -116,6 +118,7 @@ class Card:
     mask_grid: int
     zoom_below: float
     zoom_margin: float
+    zoom_clicks: int
     quality: Mapping[str, float]
     notes: str
     settings: Mapping[str, float | int | bool | str] = field(default_factory=dict)
@@ -158,6 +161,7 @@ class Card:
             "mask_grid": self.mask_grid,
             "zoom_below": self.zoom_below,
             "zoom_margin": self.zoom_margin,
+            "zoom_clicks": self.zoom_clicks,
             "graphs": dict(self.graphs),
             "settings": dict(self.settings),
             "quality": dict(self.quality),
@@ -262,6 +266,7 @@ class Card:
             mask_grid=mask_grid,
             zoom_below=read.number("zoom_below", 0.0, 1.0),
             zoom_margin=read.number("zoom_margin", 0.0, 8.0),
+            zoom_clicks=read.integer("zoom_clicks", 0, 100),
             quality={key: float(value) for key, value in quality.items()},
             settings=dict(settings),
         )

@@ -121,8 +121,10 @@ class Model:
             boxes: (4,) or (N, 4) as x0, y0, x1, y1 in picture pixels; with points they pair up by N.
             hint: `Masks.hint` of an earlier answer for the same picture, to refine it.
             multimask: Whether to give three candidates for each prompt; `Masks.best` picks one.
-            zoom: "auto" looks twice at boxes that are small in the picture, at the price of an encoding each;
-                it needs the picture, so boxes on an embedding loaded from disk are looked at once.
+            zoom: "auto" looks twice at boxes that are small in the picture, at the price of an encoding each, and
+                from near at small objects with four clicks or more, at the price of one encoding for all further
+                clicks on the same view; pass the hint of the answer before. It needs the picture: an embedding
+                loaded from disk is looked at once.
 
         Returns:
             Masks in prompt order, with the picture and the prompt for drawing.

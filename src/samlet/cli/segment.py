@@ -54,7 +54,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--zoom",
         choices=("off", "auto"),
         default="auto",
-        help="auto: look twice at small boxes, one more encoding each (default: %(default)s)",
+        help="auto: look again at small boxes, and at small objects with four clicks or more, one more encoding each "
+        "(default: %(default)s)",
     )
     group = shared.add_results(parser, output.FORMATS)
     group.add_argument(

@@ -130,7 +130,7 @@ def _ask_again(model: Segmenter, scene: Scene, plan: Plan) -> tuple[NDArray[np.b
         points, labels = clicks_prompt([clicks])
         mask = model.segment(scene.view, points=points, labels=labels)[0].masks[0]
     else:
-        for round_ in correct(model, scene, clicks=plan.clicks):
+        for round_ in correct(model, scene, clicks=plan.clicks, zoom=plan.zoom):
             clicks, mask = round_.clicks[0], round_.masks[0]
         points, labels = clicks_prompt([clicks])
     return mask, Prompt.make(image_hw=hw, points=points, labels=labels)

@@ -37,6 +37,7 @@ BOX_WORDS = (
     "One prompt: the tight box of the object (all its parts, x1 and y1 exclusive). Single mask (token 0)."
 )
 ZOOM_WORDS = "The model looks a second time at boxes that it holds for small (zoom=auto)."
+NEAR_WORDS = "The model looks from near at small objects that were clicked on often (zoom=auto)."
 CLICK_WORDS = (
     "One prompt: one foreground click on the object's most interior pixel (largest Euclidean distance to a "
     "pixel outside; the picture's edge and ignored pixels are outside). Single mask (token 0)."
@@ -135,7 +136,7 @@ class Plan:
         protocols: Some of "box", "click" and "clicks".
         clicks: How many clicks the corrective protocol gives, 1..20; also the cap of NoC.
         grabcut: Whether to run the one baseline that costs time.
-        zoom: "auto" lets the model look twice at small boxes (box protocol only).
+        zoom: "auto" lets the model look twice at small boxes, and from near at small objects with many clicks.
     """
 
     protocols: tuple[str, ...] = PROTOCOLS
@@ -177,7 +178,8 @@ class Plan:
         if "clicks" in self.protocols:
             for count in self.reported_clicks:
                 title = f"after {count} click{'s' if count > 1 else ''}"
-                columns.append(Column("clicks", f"clicks_{count}", title, CLICKS_WORDS))
+                words = CLICKS_WORDS if self.zoom == "off" else f"{CLICKS_WORDS} {NEAR_WORDS}"
+                columns.append(Column("clicks", f"clicks_{count}", title, words))
             for threshold in NOC_THRESHOLDS:
                 title = f"NoC@{threshold} (cap {self.clicks})"
                 columns.append(
@@ -377,7 +379,7 @@ def measure_click(model: Segmenter, scene: Scene, plan: Plan) -> list[dict[str, 
 def measure_clicks(model: Segmenter, scene: Scene, plan: Plan) -> list[dict[str, float]]:
     """Measure the corrective clicks; see ``CLICKS_WORDS`` and ``NOC_WORDS``."""
     histories: list[list[float]] = [[] for _ in scene.truths]
-    for round_ in correct(model, scene, clicks=plan.clicks):
+    for round_ in correct(model, scene, clicks=plan.clicks, zoom=plan.zoom):
         for index, mask in round_.masks.items():
             histories[index].append(iou(mask, scene.truths[index], ignore=scene.ignore))
     figures = []
@@ -405,13 +407,16 @@ class Round:
     masks: dict[int, NDArray[np.bool_]]
 
 
-def correct(model: Segmenter, scene: Scene, *, clicks: int) -> Iterator[Round]:
+def correct(
+    model: Segmenter, scene: Scene, *, clicks: int, zoom: Literal["off", "auto"] = "off"
+) -> Iterator[Round]:
     """Click, look at the answer, click again: all objects of a scene side by side.
 
     Args:
         model: The model.
         scene: The objects.
         clicks: How many rounds at most, 1 or more.
+        zoom: "auto" lets the model look from near at small objects.
 
     Yields:
         The rounds; they end early when no object has an error left to click.
@@ -422,7 +427,7 @@ def correct(model: Segmenter, scene: Scene, *, clicks: int) -> Iterator[Round]:
     hint: NDArray[np.float32] | None = None
     for round_ in range(1, clicks + 1):
         points, labels = clicks_prompt([made[index] for index in active])
-        answer = model.segment(scene.view, points=points, labels=labels, hint=hint)
+        answer = model.segment(scene.view, points=points, labels=labels, hint=hint, zoom=zoom)
         masks = [answer[row].masks[0] for row in range(len(active))]
         yield Round(tuple(map(tuple, made)), dict(zip(active, masks, strict=True)))
         wrong = []

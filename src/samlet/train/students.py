@@ -93,6 +93,7 @@ class Student:
             mask_grid=4 * side // self.stride,
             zoom_below=teacher.zoom_below,
             zoom_margin=teacher.zoom_margin,
+            zoom_clicks=teacher.zoom_clicks,
             quality={},
             notes="Measure it: samlet distill compare, samlet evaluate.",
             settings=settings,
