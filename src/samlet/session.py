@@ -11,9 +11,10 @@ from samlet import packed
 from samlet.backends.base import Array, Backend, Graph, GraphFile
 from samlet.card import Card
 from samlet.decoding import HALVES, Decoder, Drawn, HalvedDecoder, Wanted, WholeDecoder
+from samlet.draft import Draft
 from samlet.embedding import Embedding
 from samlet.errors import CheckpointError, InputError
-from samlet.families import family
+from samlet.families import family, sam
 from samlet.families.base import Family, Feeds, Outputs, Proposing, Selecting
 from samlet.geometry import Frame, nms
 from samlet.image import Image
@@ -72,15 +73,23 @@ class Session:
         self._encoder, self._extra = opened[roles[0]], {role: opened[role] for role in more}
         self._decoder = _decoder(self._family, card, opened)
 
-    def embed(self, image: Image) -> Embedding:
+    def embed(self, image: Image | Draft) -> Embedding:
         """Do the expensive half of the work, once for a picture.
 
         Args:
-            image: The picture; the embedding keeps a reference to it.
+            image: The picture; the embedding keeps a reference to it. Of a draft it keeps none.
 
         Raises:
+            InputError: The picture is a draft, and the model is none of SAM's kind.
             BackendError: The runtime failed.
         """
+        if isinstance(image, Draft):
+            if self.card.family != "sam":
+                raise InputError(
+                    f"expected a model of SAM's kind for pictures decoded as drafts, got {self.card.name}; leave "
+                    "decode out"
+                )
+            return self.encode(*sam.feed(image, self.card))
         feeds, frame = self._family.feed(image, self.card)
         return replace(self.encode(feeds, frame), image=image)
 

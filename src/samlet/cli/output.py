@@ -157,7 +157,7 @@ class Names:
 
 
 def contents(
-    image: "Image",
+    image: "Image | None",
     answers: "Sequence[Masks]",
     named: Mapping[str, list[list[str]]],
     *,
@@ -168,7 +168,7 @@ def contents(
     """Make the files of one picture in memory.
 
     Args:
-        image: The picture.
+        image: The picture; overlays and cut-outs need it, other formats do without.
         answers: One `Masks` of all objects for each candidate, best first.
         named: What `file_names` gave.
         picture: Path of the picture.
@@ -177,6 +177,9 @@ def contents(
 
     Returns:
         Content by file name; None for the cutout of an empty mask, which cannot exist.
+
+    Raises:
+        InputError: There is no picture, and a format needs one.
     """
     from samlet import codecs, drawing
 
@@ -188,14 +191,17 @@ def contents(
             files[rows[0][0]] = data(name, answers[0], picture=picture, folder=folder, labels=labels).encode()
             continue
         for answer, names in zip(answers, rows, strict=True):
+            if name == "mask":
+                masks = cached(answer).iter_masks()
+                files |= {key: codecs.mask_to_png_bytes(mask) for key, mask in zip(names, masks, strict=True)}
+                continue
+            if image is None:
+                raise InputError(f"expected the whole picture for {name}, got a draft of it; decode it whole")
             if name == "overlay":
                 files[names[0]] = png(drawing.overlay(image, cached(answer), prompt=answer.prompt))
                 continue
             for file_name, mask in zip(names, cached(answer).iter_masks(), strict=True):
-                if name == "mask":
-                    files[file_name] = codecs.mask_to_png_bytes(mask)
-                else:
-                    files[file_name] = png(drawing.cutout(image, mask)) if mask.any() else None
+                files[file_name] = png(drawing.cutout(image, mask)) if mask.any() else None
     return files
 
 

@@ -11,7 +11,6 @@ from samlet.cli import run as shared
 from samlet.errors import InputError
 
 if TYPE_CHECKING:
-    from samlet.image import Image
     from samlet.masks import Masks
     from samlet.model import Model
 
@@ -57,6 +56,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="auto: look again at small boxes, and at small objects with four clicks or more, one more encoding each "
         "(default: %(default)s)",
     )
+    group.add_argument(
+        "--decode",
+        choices=("whole", "draft"),
+        default="whole",
+        help="draft: decode large JPEGs at a part of their size, for mask and data formats only; small boxes are then "
+        "looked at once, and edges move slightly (default: %(default)s)",
+    )
     group = shared.add_results(parser, output.FORMATS)
     group.add_argument(
         "--label",
@@ -83,6 +89,12 @@ def run(args: argparse.Namespace) -> int:
     asked = points.prompt_arguments(args)
     if not args.label.strip() or not args.label.isprintable():
         raise InputError(f"expected a name after --label, got {args.label!r:.80}; give a word, such as dog")
+    drawn = [name for name in args.formats if name in ("overlay", "cutout")]
+    if args.decode == "draft" and drawn:
+        raise InputError(
+            f"expected formats without the picture in them (mask, {', '.join(output.DATA)}) for --decode draft, got "
+            f"{drawn[0]}; choose others with --format, or leave --decode out"
+        )
     found, names = shared.find(args)
     job = _Job(args, asked, names)
     return shared.each(found, lambda path, _: _report(job.work(path), args), quiet=args.quiet)
@@ -93,7 +105,7 @@ class _Done:
     """What came out for one picture."""
 
     path: str
-    image: "Image"
+    hw: tuple[int, int]
     asked: dict[str, Any]
     answers: list["Masks"]
     files: list[Path]
@@ -110,11 +122,13 @@ class _Job:
         self._model: Model | None = None
 
     def work(self, path: str) -> _Done:
+        from samlet.draft import Draft
         from samlet.image import Image
         from samlet.prompt import Prompt
 
         args = self._args
-        image = Image.load(path)
+        drafted = args.decode == "draft"
+        image = Draft.load(path, side=self._loaded().card.side) if drafted else Image.load(path)
         # The prompt first: a wrong one should not cost an encoding.
         objects = len(Prompt.make(image_hw=image.hw, **self._asked))
         named = self._names.claim(
@@ -125,15 +139,16 @@ class _Job:
         )
         model = self._loaded()
         start = time.perf_counter()
-        view = model.embed(image)
+        view = model.session.embed(image)
         middle = time.perf_counter()
         masks = model.segment(view, **self._asked, multimask=args.multimask, zoom=args.zoom)
         end = time.perf_counter()
         answers = _ranked(masks)
-        files = output.contents(image, answers, named, picture=path, folder=args.output, label=args.label)
+        pixels = None if isinstance(image, Draft) else image
+        files = output.contents(pixels, answers, named, picture=path, folder=args.output, label=args.label)
         return _Done(
             path=path,
-            image=image,
+            hw=image.hw,
             asked=self._asked,
             answers=answers,
             files=output.write(args.output, files),
@@ -193,8 +208,8 @@ def _record(done: _Done) -> dict[str, Any]:
             objects.append({**record, "candidate": letter} if len(done.answers) > 1 else record)
     return {
         "image": done.path,
-        "width": done.image.width,
-        "height": done.image.height,
+        "width": done.hw[1],
+        "height": done.hw[0],
         "prompt": done.asked,
         "objects": objects,
         "files": [str(path) for path in done.files],

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samlet.card import Card
+from samlet.draft import Draft
 from samlet.embedding import Embedding
 from samlet.errors import BackendError, EmbeddingError, PromptError
 from samlet.families.base import Feeds, Outputs
@@ -24,11 +25,11 @@ _PADDING, _BOX_LOW, _BOX_HIGH = -1, 2, 3
 _TOKENS = 4
 
 
-def feed(image: Image, card: Card) -> tuple[Feeds, Frame]:
+def feed(image: Image | Draft, card: Card) -> tuple[Feeds, Frame]:
     """Resize, normalise and pad a picture, in SAM's order: padding comes last, so it has the mean colour.
 
     Args:
-        image: The picture.
+        image: The picture, or a draft of it.
         card: Says how long the longest side becomes, how the canvas is padded, mean and std.
 
     Returns:
