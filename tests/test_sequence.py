@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,15 +116,47 @@ def test_what_does_not_fit_is_not_the_object(other: Image, change: dict[str, flo
     found = steps([frame((20, 31, RED)), other], following=Following(**change))
     assert [step.found for step in found] == [True, False]
     if change == {}:
-        wide = Following(min_colours=0, max_growth=100)
+        wide = Following(min_colours=0, max_growth=100, min_agreement=0)
         assert all(step.found for step in steps([frame((20, 31, RED)), other], following=wide))
 
 
-def test_a_jump_is_found_by_the_wider_second_look() -> None:
+class Doubtful(Coloured):
+    """Trusts no answer to which it was led by a hint."""
+
+    def segment(self, view: Any, **asked: Any) -> Masks:
+        found = super().segment(view, **asked)
+        return replace(found, scores=found.scores * 0) if "hint" in asked else found
+
+
+def test_what_does_not_fit_is_found_by_a_wider_second_look() -> None:
+    model = Doubtful()
+    found = steps([frame((20, 31, RED)), frame((25, 31, RED))], model)
+    first, second = model.asked[1:]
+    assert found[1].found and "hint" in first and "hint" not in second
+    (narrow, wide) = (asked["boxes"][0] for asked in (first, second))
+    assert (wide[2:] - wide[:2]).tolist() == pytest.approx((2 * (narrow[2:] - narrow[:2])).tolist())
+
+
+def test_a_jump_is_seen_in_the_pixels() -> None:
     model = Coloured()
-    found = steps([frame((20, 31, RED)), frame((41, 31, RED))], model)
-    assert found[1].found and len(model.asked) == 3 and "hint" not in model.asked[2]
-    assert not steps([frame((20, 31, RED)), frame((41, 31, RED))], following=Following(search=0.1))[1].found
+    found = steps([frame((20, 31, RED)), frame((37, 31, RED))], model)
+    assert found[1].found and len(model.asked) == 2
+    assert model.asked[1]["boxes"][0] == pytest.approx([28, 22, 46, 40], abs=1)
+
+
+def test_a_mask_that_grows_little_by_little_is_lost_at_twice_the_first() -> None:
+    """Each frame's answer fits the last one, and none of the pixels has moved."""
+    still = frame((31, 31, RED))
+
+    class Creeping(Coloured):
+        def segment(self, view: Any, **asked: Any) -> Masks:
+            logits = np.where(disc(31, 31, 9 + len(self.asked)), 6.0, -6.0).astype(np.float32)[None]
+            self.asked.append(asked)
+            return Masks(logits, np.full(1, 0.9, np.float32), Frame.fit((SIZE, SIZE), SIZE))
+
+    found = steps([still] * 9, Creeping(), following=Following(min_colours=0))
+    areas = [int(step.mask.sum()) for step in found]
+    assert found[3].found and max(areas) <= 2 * areas[0] and not found[-1].found
 
 
 def test_a_click_will_do_and_one_frame_too() -> None:

@@ -194,56 +194,92 @@ def test_strokes_of_the_brush_are_as_wide_as_they_say(node):
 
 
 def test_following_keeps_to_the_rules_of_the_library(node):
-    """The next boxes of a track, its histograms and what it accepts, beside samlet.sequence's own."""
+    """Places, boxes, hints and what is accepted, beside samlet.sequence's own, on a texture that wanders and leaves."""
     draw = np.random.default_rng(5)
-    height, width = 40, 60
-    rgba = draw.integers(0, 256, (2, height, width, 4), np.uint8)
-    masks = np.zeros((3, height, width), bool)
-    masks[0, 10:22, 15:30] = masks[1, 12:25, 18:34] = masks[2, 0:2, 0:2] = True
-    columns = [mask.T.ravel().astype(int).tolist() for mask in masks]
-    found = node(
-        """
-        import { Following, extent, histogram, likeness } from "./following.js";
-        const size = data.size;
-        const bitmaps = data.bitmaps.map((bits) => Uint8Array.from(bits));
-        const track = new Following({ bitmap: bitmaps[0], size }, data.rgba[0]);
-        const boxes = [track.prompts()];
-        const taken = [track.accepts({ bitmap: bitmaps[2], size, score: 0.9 }, data.rgba[0]),
-          track.accepts({ bitmap: bitmaps[1], size, score: 0.2 }, data.rgba[0]),
-          track.accepts({ bitmap: bitmaps[1], size, score: 0.9 }, data.rgba[0])];
-        boxes.push(track.prompts());
-        track.lose();
-        boxes.push(track.prompts());
-        const colours = data.rgba.map((rgba) => histogram(rgba, bitmaps[0], size));
-        console.log(JSON.stringify({ boxes, taken, extent: extent(bitmaps[1], size), likeness: likeness(...colours),
-          colours: Array.from(colours[0]) }));
-        """,
-        {"size": [height, width], "bitmaps": columns, "rgba": [each.ravel().tolist() for each in rgba]},
-    )
-    pictures = [Picture.load(each[..., :3].copy()) for each in rgba]
-    mine = [histogram(picture.pixels, masks[0]) for picture in pictures]
-    assert found["colours"] == pytest.approx(mine[0].tolist())
-    assert found["likeness"] == pytest.approx(likeness(*mine))
-    assert found["extent"] == {"area": 13 * 16, "box": [18, 12, 34, 25]}
-    assert found["taken"] == [False, False, True]
+    height, width, scene = 60, 90, (140, 170)
+    coarse = Image.fromarray(draw.integers(0, 256, (14, 17, 3), np.uint8))
+    large = np.asarray(coarse.resize(scene[::-1], Image.Resampling.BICUBIC))
+    blob = np.hypot(*(np.mgrid[: scene[0], : scene[1]] - np.array([75, 80])[:, None, None])) < 13
+    corners = [(40, 45), (43, 41), (46, 44), (44, 52), (4, 5), (42, 50), (41, 46)]
+
+    def window(array, x, y):
+        return array[y : y + height, x : x + width]
+
+    frames = [window(large, *corner) for corner in corners]
+    truths = [window(blob, *corner) for corner in corners]
+    odd = np.zeros((height, width), bool)
+    odd[2:5, 2:40] = True
+    answers = [
+        truths[0],
+        truths[1],
+        odd,
+        truths[2],
+        odd,
+        odd,
+        truths[4],
+        odd,
+        truths[6],
+    ]  # [4] is out of sight
 
     class Scripted:
         """Answers with the masks in turn, and keeps what it was asked."""
 
         def __init__(self):
-            self.answers, self.asked = [masks[0], masks[1], masks[2], masks[2], masks[2]], []
+            self.asked = []
 
         def segment(self, view, **asked):
             self.asked.append(asked)
-            logits = np.where(self.answers[len(self.asked) - 1], 5, -5).astype(np.float32)[None]
-            return Masks(logits, np.array([0.9], np.float32), Frame.fit((height, width), width, multiple=4))
+            logits = np.where(answers[len(self.asked) - 1], 5, -5).astype(np.float32)[None]
+            return Masks(logits, np.array([0.9], np.float32), Frame.fit((height, width), width, multiple=1))
 
     model = Scripted()
-    track = Track(model, pictures[0], None, {"boxes": [15, 10, 30, 22]}, following=Following())
-    for _ in range(3):
-        track.step(pictures[0], None)
-    near, after, far, lost = model.asked[1:]
-    assert found["boxes"][0][0] == {"box": near["boxes"][0], "lean": True}
-    assert found["boxes"][1][0] == {"box": pytest.approx(after["boxes"][0]), "lean": True}
-    assert found["boxes"][1][1] == {"box": pytest.approx(far["boxes"][0]), "lean": False}
-    assert found["boxes"][2] == [{"box": pytest.approx(lost["boxes"][0]), "lean": False}]
+    pictures = [Picture.load(frame.copy()) for frame in frames]
+    track = Track(model, pictures[0], None, {"boxes": [20, 15, 50, 45]}, following=Following())
+    steps = [track.step(picture, None) for picture in pictures[1:]]
+    alpha = np.full((height, width, 1), 255, np.uint8)
+    found = node(
+        """
+        import { Following, extent, histogram, likeness } from "./following.js";
+        const size = data.size;
+        const answers = data.answers.map((bits) => Uint8Array.from(bits));
+        const rows = (bits) => Array.from(bits, (_, i) => bits[(i % size[1]) * size[0] + Math.floor(i / size[1])]);
+        let next = 0;
+        const answer = () => {
+          const bitmap = answers[next++];
+          const logits = { data: Float32Array.from(rows(bitmap), (bit) => bit ? 5 : -5), grid: size };
+          return { bitmap, size, score: 0.9, covered: size, logits };
+        };
+        const track = new Following(answer(), data.rgba[0]);
+        const [asked, taken] = [[], []];
+        for (const rgba of data.rgba.slice(1)) {
+          let isFound = false;
+          for (const { box, hint, isFar } of track.prompts(rgba)) {
+            asked.push({ box, hint: hint && Array.from(hint.data) });
+            isFound = track.accepts(answer(), rgba, isFar);
+            if (isFound) break;
+          }
+          if (!isFound) track.lose();
+          taken.push(isFound);
+        }
+        const colours = data.rgba.slice(0, 2).map((rgba) => histogram(rgba, answers[0], size));
+        console.log(JSON.stringify({ asked, taken, extent: extent(answers[2], size), likeness: likeness(...colours),
+          colours: Array.from(colours[0]) }));
+        """,
+        {
+            "size": [height, width],
+            "answers": [mask.T.ravel().astype(int).tolist() for mask in answers],
+            "rgba": [np.concatenate([frame, alpha], axis=2).ravel().tolist() for frame in frames],
+        },
+    )
+    mine = [histogram(picture.pixels, truths[0]) for picture in pictures[:2]]
+    assert found["colours"] == pytest.approx(mine[0].tolist())
+    assert found["likeness"] == pytest.approx(likeness(*mine))
+    assert found["extent"] == {"area": 3 * 38, "box": [2, 2, 40, 5]}
+    assert found["taken"] == [step.found for step in steps] == [True, True, False, False, False, True]
+    assert len(found["asked"]) == len(model.asked) - 1
+    for theirs, own in zip(found["asked"], model.asked[1:], strict=True):
+        assert theirs["box"] == pytest.approx(own["boxes"][0])
+        if theirs["hint"] is None:
+            assert "hint" not in own
+        else:
+            assert theirs["hint"] == pytest.approx(own["hint"][0].ravel().tolist(), abs=1e-5)

@@ -35,9 +35,12 @@ def chromium() -> str:
     return found
 
 
-def moving(photo: Path, target: Path, *, hw=(480, 640), frames=48, zoom=1.25) -> list[tuple[int, int]]:
+def moving(
+    photo: Path, target: Path, *, hw=(480, 640), frames=48, zoom=1.25, reach=0.4
+) -> list[tuple[int, int]]:
     """Write what a camera sees that wanders over a photograph, as JPEGs in a row, which is what Chromium takes.
 
+    `reach` is how far it goes, as a share of what lies beyond the frame.
     Gives the place of each frame's corner in the photograph, enlarged to the height of the frames.
     """
     from PIL import Image
@@ -51,12 +54,82 @@ def moving(photo: Path, target: Path, *, hw=(480, 640), frames=48, zoom=1.25) ->
     with target.open("wb") as file:
         for turn in np.linspace(0, 2 * np.pi, frames, endpoint=False):
             x, y = (
-                round(side * (0.5 + 0.4 * part))
+                round(side * (0.5 + reach * part))
                 for side, part in zip(spare, (np.sin(turn), np.cos(turn)), strict=True)
             )
             large.crop((x, y, x + hw[1], y + hw[0])).save(file, "JPEG", quality=90)
             places.append((x, y))
     return places
+
+
+def film_frames(film: Path) -> list[np.ndarray]:
+    """Read the frames that `moving` wrote: (H, W, 3) each."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    begin = b"\xff\xd8\xff\xe0"
+    return [np.asarray(Image.open(BytesIO(begin + part))) for part in film.read_bytes().split(begin)[1:]]
+
+
+def live_view(visitor: "Visitor", *, after: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Wait for some more frames, and take what the camera's stage shows at one moment.
+
+    Gives the picture (H, W, 3) and what is painted over it (H, W), in the frame's pixels.
+    """
+    before = int(visitor.page.get_attribute("#live-stage", "data-frames"))
+    picture, bits, hw = visitor.page.evaluate(
+        """async (wanted) => {
+          const stage = document.getElementById("live-stage");
+          const next = () => new Promise((done) => requestAnimationFrame(done));
+          while (Number(stage.dataset.frames) < wanted) await next();
+          await next();  // a layer is painted in a frame of the screen; all of them in the same one
+          const { scale, left, top } = stage.dataset;
+          const layer = (id) => {
+            const canvas = document.getElementById(id);
+            return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+          };
+          const [picture, masks] = [layer("live-picture"), layer("live-masks")];
+          const dense = picture.width / document.getElementById("live-picture").clientWidth;
+          const [height, width] = [480, 640];
+          const [colours, painted] = [[], []];
+          for (let y = 0; y < height; y += 4) {
+            for (let x = 0; x < width; x += 4) {
+              const column = Math.floor(((x + 2) * scale + Number(left)) * dense);
+              const at = 4 * (Math.floor(((y + 2) * scale + Number(top)) * dense) * picture.width + column);
+              colours.push(picture.data[at], picture.data[at + 1], picture.data[at + 2]);
+              painted.push(masks.data[at + 3] > 0 ? 1 : 0);
+            }
+          }
+          return [colours, painted, [height / 4, width / 4]];
+        }""",
+        before + after,
+    )
+    return np.array(picture, float).reshape(*hw, 3), np.array(bits, bool).reshape(hw)
+
+
+def film_place(picture: np.ndarray, frames: list[np.ndarray]) -> int:
+    """Tell which frame of a film `live_view` saw."""
+    return int(np.argmin([np.abs(picture - frame[2::4, 2::4]).mean() for frame in frames]))
+
+
+def carried_along(
+    mask: np.ndarray, before: tuple, now: tuple, *, pixels: int = 4
+) -> tuple[np.ndarray, np.ndarray]:
+    """Move a mask, which has one cell for so many pixels, as the film moves between two places of its corner.
+
+    Gives it, and what was in sight both times.
+    """
+    x, y = (round((there - here) / pixels) for there, here in zip(before, now, strict=True))
+    both = []
+    for layer in (mask, np.ones_like(mask)):
+        moved = np.zeros_like(layer)
+        height, width = layer.shape
+        moved[max(0, y) : height + min(0, y), max(0, x) : width + min(0, x)] = layer[
+            max(0, -y) : height - max(0, y), max(0, -x) : width - max(0, x)
+        ]
+        both.append(moved)
+    return both[0], both[1]
 
 
 def camera_flags(film: Path) -> list[str]:

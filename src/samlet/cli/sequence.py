@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from samlet.sequence import Step
 
 _DESCRIPTION = """\
-Point at an object in the first frame and follow it through the others: the mask of a frame prompts the next. Simple,
-and no video model: it knows the object by its place, size and colours only, and says when it has lost it.
+Point at an object in the first frame and follow it through the others, where its pixels are found again. Simple,
+and no video model: it knows the object by its first pixels, shape and colours, and says when it has lost it.
 """
 _EPILOG = """\
 Frames are a folder of pictures in the order of their names, pictures in the order given, an animation (.gif, .png,

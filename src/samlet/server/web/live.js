@@ -158,19 +158,17 @@ export class Live {
 
   async #follow({ rgba, hw }) {
     if (this.#wanted) {
-      const answer = await this.#ask("track", { prompt: this.#wanted, longest: Math.max(...hw), lean: false });
+      const answer = await this.#ask("track", { prompt: this.#wanted, longest: Math.max(...hw), hint: null });
       this.#wanted = null;
       if (!extent(answer.bitmap, answer.size).area) return null;
-      await this.#ask("keep");
       this.#following = new Following(answer, rgba);
       return outlined(answer);
     }
     if (!this.#following) return null;
     const followed = this.#following;
-    for (const { box, lean } of followed.prompts()) {
-      const answer = await this.#ask("track", { prompt: { points: [], box }, longest: Math.max(...hw), lean });
-      if (!followed.accepts(answer, rgba)) continue;
-      await this.#ask("keep");
+    for (const { box, hint, isFar } of followed.prompts(rgba)) {
+      const answer = await this.#ask("track", { prompt: { points: [], box }, longest: Math.max(...hw), hint });
+      if (!followed.accepts(answer, rgba, isFar)) continue;
       return followed === this.#following ? outlined(answer) : null;
     }
     followed.lose();

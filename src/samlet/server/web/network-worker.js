@@ -11,8 +11,6 @@ const [PADDING, BOX_LOW, BOX_HIGH] = [-1, 2, 3];
 let ort = null;
 const networks = {};
 let held = null; // the embedding of the one picture on the page
-let hint = null; // logits that the next answer may lean on, and those of the last one
-let lastLogits = null;
 
 const calls = {
   /** Load the runtime and the networks {role: {graph, weights, location}}. */
@@ -71,17 +69,13 @@ const calls = {
     return { loops, size, score, milliseconds: performance.now() - started };
   },
 
-  /** A mask to follow, as a bitmap on a picture of at most `longest` pixels a side; `lean` on what was kept last. */
-  async track({ prompt, longest, lean }) {
-    const { logits, score, grid } = await decode(prompt, 0, lean ? hint : null);
-    lastLogits = { data: Float32Array.from(logits), grid };
+  /** A mask to follow, as a bitmap on a picture of at most `longest` pixels a side, and its logits; they may be a hint. */
+  async track({ prompt, longest, hint }) {
+    const { logits, score, grid } = await decode(prompt, 0, hint);
     const size = shrunk(held.frame.image_hw, longest);
-    return { bitmap: enlarge(logits, grid, coveredCells(held.frame, grid), size), size, score };
-  },
-
-  /** Keep the last answer of `track` as a hint. */
-  keep() {
-    hint = lastLogits;
+    const covered = coveredCells(held.frame, grid);
+    const bitmap = enlarge(logits, grid, covered, size);
+    return { bitmap, size, score, covered, logits: { data: Float32Array.from(logits), grid } };
   },
 
   /** Boxes of objects from the object head, best first: [{box, score}] in picture pixels. */
