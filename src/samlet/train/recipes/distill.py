@@ -38,8 +38,8 @@ from samlet.train.teacher_prompts import Asked, ask_teacher, correct
 from samlet.train.teacher_store import Facts, TeacherStore
 
 PRESETS = ("decoupled", "semi", "coupled", "prompts")
-LOOKED_AT = 8  # prompts of each held-out picture, the same ones whatever a run trains with
 DISTANCES = ("mse", "cosine", "mse+cosine", "weighted")
+LOOKED_AT = 8  # prompts of each held-out picture, the same ones whatever a run trains with
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,7 @@ class DistillTask:
     def look(self) -> dict[str, float]:
         """Held-out figures: the embeddings' squared error and overlap with the teacher's masks, box and click."""
         found: dict[str, list[float]] = {"mse": [], "box": [], "click": []}
-        for number, (lesson, made, asked) in enumerate(self._answers()):
+        for lesson, made, asked in self._answers():
             taught = torch.from_numpy(lesson.taught).to(self.device)
             valid = torch.from_numpy(lesson.valid).to(self.device)
             found["mse"].append(float(distance(made, taught, valid, "mse")))
@@ -270,7 +270,6 @@ class DistillTask:
             overlap = grid_iou(masks[:, 0], asked.target[:, 0], asked.valid)
             for name, where in (("box", asked.box), ("click", ~asked.box)):
                 found[name] += overlap[where & (asked.keep > 0)].tolist()
-            del number
         return {name: sum(values) / len(values) for name, values in found.items() if values}
 
     @torch.no_grad()
