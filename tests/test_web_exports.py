@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from PIL import Image, ImageChops, ImageDraw
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from samlet.rle import rle_to_mask
 from tests.web_page import answer, iou
@@ -85,6 +85,64 @@ def test_another_ground_leaves_the_objects_and_changes_the_rest(cut, sample):
 
     assert roughness(soft) < 0.5 * roughness(photo)
     assert np.abs(soft - photo)[~inside].mean() < 25  # out of focus, not another picture
+
+
+def test_objects_take_their_colours_or_vanish(cut, sample):
+    visitor, masks = cut
+    photo = np.asarray(Image.open(sample("coffee")).convert("RGB")).astype(int)
+    inside = masks[0] | masks[1]
+    visitor.page.locator("[data-part=colour]").first.fill("#808080")
+    visitor.page.check("input[name=scope][value=active]")
+    visitor.page.locator("[data-part=choose]").first.press("Enter")  # by keyboard
+    name, data = visitor.save("recoloured")
+    assert name == "coffee.recoloured.png"
+    grey = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+    assert np.ptp(grey, axis=2)[masks[0]].max() <= 1 < np.ptp(photo, axis=2)[masks[0]].mean()
+    assert np.abs(grey - photo)[~masks[0]].mean() < 1
+    assert (
+        np.abs(grey @ [0.299, 0.587, 0.114] - photo @ [0.299, 0.587, 0.114])[masks[0]].mean() < 2
+    )  # light and shade
+    visitor.page.check("input[name=scope][value=all]")
+    name, data = visitor.save("erased")
+    assert name == "coffee.erased.png"
+    without = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+    far = np.asarray(Image.fromarray(inside).filter(ImageFilter.MaxFilter(9)))
+    assert np.abs(without - photo)[~far].mean() < 1
+
+    def roughness(pixels):
+        both = inside[:, 1:] & inside[:, :-1]
+        return np.abs(np.diff(pixels, axis=1))[both].mean()
+
+    assert roughness(without) < 0.4 * roughness(photo)
+
+
+def test_objects_are_joined_overlapped_and_subtracted(coffee):
+    def mask():
+        return np.asarray(Image.open(io.BytesIO(coffee.save("mask")[1])).convert("L")) > 0
+
+    whole = coffee.page.locator("[data-part=show]")
+    alone = []
+    for box in (BOX, (250, 100, 350, 200)):
+        coffee.drag(*box)
+        alone.append(mask())
+        whole.last.click()
+    assert all(coffee.page.is_disabled(f"[data-combine={kind}]") for kind in ("join", "overlap", "subtract"))
+    for index in range(2):
+        whole.nth(index).click()
+    coffee.page.locator("[data-part=choose]").first.press("Enter")
+    for kind, wanted in (
+        ("join", alone[0] | alone[1]),
+        ("overlap", alone[0] & alone[1]),
+        ("subtract", alone[0] & ~alone[1]),
+    ):
+        assert wanted.any()
+        coffee.page.focus(f"[data-combine={kind}]")
+        coffee.page.keyboard.press("Enter")
+        coffee.page.wait_for_selector("#work[data-objects='3']")
+        assert "Those it is made of are hidden" in coffee.status
+        assert np.array_equal(mask(), wanted)
+        coffee.page.keyboard.press("Control+z")
+        coffee.page.wait_for_selector("#work[data-objects='2']")
 
 
 def test_a_mask_is_white_inside_and_has_the_pictures_size(cut):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from samlet import edit
 from samlet.geometry import Frame, resize_bilinear
 from samlet.image import Image as Picture
 from samlet.masks import Masks
@@ -191,6 +192,62 @@ def test_strokes_of_the_brush_are_as_wide_as_they_say(node):
     y, x = np.mgrid[:40, :60] + 0.5
     inside = np.hypot(np.maximum(0, np.maximum(10 - x, x - 50)), y - 20) <= 5
     assert np.array_equal(mask, inside & ~(np.hypot(x - 30, y - 20) <= 2))
+
+
+def rgba_of(pixels):
+    alpha = np.full((*pixels.shape[:2], 1), 255, np.uint8)
+    return np.concatenate([pixels, alpha], axis=2).ravel().tolist()
+
+
+def test_boolean_operations_are_the_librarys(node):
+    size = (7, 5)
+    parts = [*list(masks(12, size))[2:], np.eye(*size, dtype=bool)]
+    found = node(
+        """import { intersection, maskFromRle, minus, pack, union } from "./masks.js";
+        const [first, ...others] = data.map(maskFromRle);
+        console.log(JSON.stringify([union([first, ...others]), intersection([first, ...others]), minus(first, others)]
+          .map(({ runs }) => pack(runs))));""",
+        [mask_to_compressed_rle(mask) for mask in parts],
+    )
+    wanted = [edit.union(*parts), edit.intersection(*parts), edit.minus(*parts)]
+    assert found == [mask_to_compressed_rle(mask)["counts"] for mask in wanted]
+
+
+@pytest.mark.parametrize("colour", [(200, 30, 40), (0, 0, 255), (128, 128, 128), (255, 255, 0)])
+def test_another_colour_is_the_librarys(node, colour):
+    draw = np.random.default_rng(3)
+    pixels, mask = draw.integers(0, 256, (9, 13, 3), np.uint8), draw.random((9, 13)) > 0.4
+    found = node(
+        """import { recolour } from "./editing.js";
+        const rgba = Uint8ClampedArray.from(data.rgba);
+        console.log(JSON.stringify(Array.from(recolour(rgba, Uint8Array.from(data.bits), [9, 13], data.colour))));""",
+        {"rgba": rgba_of(pixels), "bits": mask.T.ravel().astype(int).tolist(), "colour": colour},
+    )
+    got = np.array(found).reshape(9, 13, 4)[..., :3]
+    wanted = edit.recolour(pixels, mask, colour, soft=False).astype(int)
+    assert np.abs(got - wanted).max() <= 1  # a half may be rounded either way
+
+
+@pytest.mark.parametrize("size", [(40, 60), (33, 47), (1, 50)])
+def test_what_is_erased_takes_the_colours_around_it(node, size):
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    ground = np.stack([60 + 2 * columns, 90 + rows, 120 + 0 * rows], axis=2).astype(np.uint8)
+    mask = (np.abs(columns - 25) < 8) & (np.abs(rows - size[0] // 2) < 7)
+    pixels = np.where(
+        (np.abs(columns - 25) < 9)[..., None] & (np.abs(rows - size[0] // 2) < 8)[..., None], 255, ground
+    )
+    code = """import { erase } from "./editing.js";
+        const rgba = Uint8ClampedArray.from(data.rgba);
+        try { console.log(JSON.stringify(Array.from(erase(rgba, Uint8Array.from(data.bits), data.size)))); }
+        catch (error) { console.log(JSON.stringify(error.message)); }"""
+    given = {"rgba": rgba_of(pixels.astype(np.uint8)), "size": size}
+    found = node(code, {**given, "bits": mask.T.ravel().astype(int).tolist()})
+    got = np.array(found).reshape(*size, 4)[..., :3]
+    touched = (got != pixels).any(axis=2)
+    near = (np.abs(columns - 25) < 12) & (np.abs(rows - size[0] // 2) < 11)
+    assert not touched[~near].any()
+    assert np.abs(got - ground.astype(int)).max() < 14 and np.abs(got - ground.astype(int))[near].mean() < 4
+    assert "nothing would be left" in node(code, {**given, "bits": [1] * mask.size})
 
 
 def test_following_keeps_to_the_rules_of_the_library(node):

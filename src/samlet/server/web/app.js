@@ -5,10 +5,11 @@ import { Cutting } from "./cutting.js";
 import { Camera } from "./camera.js";
 import { BrowserEngine } from "./engine-browser.js";
 import { ServerEngine } from "./engine-server.js";
-import { coco, cutout, download, maskPicture, onGround, svg } from "./exports.js";
+import { coco, cutout, download, erased, maskPicture, onGround, recoloured, svg } from "./exports.js";
 import { Finding } from "./finding.js";
 import { fillShortcuts } from "./help.js";
 import { listenToKeys } from "./keyboard.js";
+import { intersection, minus, union } from "./masks.js";
 import { busy, calm, complain, say, time } from "./notices.js";
 import { Objects } from "./objects.js";
 import { Panel } from "./panel.js";
@@ -197,12 +198,39 @@ function nextCandidate() {
   else say(token ? `Proposal ${token} of 3.` : "The network's own choice.");
 }
 
+const COMBINE = {
+  join: { make: (masks) => union(masks), done: "Joined" },
+  overlap: { make: (masks) => intersection(masks), done: "Made the overlap" },
+  subtract: { make: ([first, ...others]) => minus(first, others), done: "Subtracted" },
+};
+
+async function combine(kind) {
+  await cutting.settled();
+  const shown = combinable();
+  if (shown.length < 2) return;
+  shown.sort((a, b) => (b === objects.active) - (a === objects.active)); // what the others are taken from comes first
+  const { make, done } = COMBINE[kind];
+  const mask = make(shown.map(({ answer }) => answer.shown.mask));
+  if (!mask.runs.some((length, index) => index % 2 && length)) {
+    say("Nothing would be left; the objects stay as they are.");
+    return;
+  }
+  cutting.makeOf(mask, shown.map(({ id }) => id));
+  say(`${done}: ${objects.active.name}. Those it is made of are hidden.`);
+}
+
+function combinable() {
+  return objects.list.filter(({ visible, answer }) => visible && answer?.shown?.area);
+}
+
 // Saving
 
 const SAVES = {
   cutout: (wanted) => cutout(view.bitmap, wanted, picture.stem, softness()),
   blurred: (wanted) => onGround(view.bitmap, wanted, picture.stem, softness()),
   ground: (wanted) => onGround(view.bitmap, wanted, picture.stem, softness(), $("ground").value),
+  recoloured: (wanted) => recoloured(view.bitmap, wanted, picture.stem, softness()),
+  erased: (wanted) => erased(view.bitmap, wanted, picture.stem),
   mask: (wanted) => maskPicture(wanted, picture.stem),
   coco: (wanted) => coco(wanted, picture.stem, picture.name),
   svg: (wanted) => svg(wanted, picture.stem),
@@ -310,6 +338,10 @@ function update() {
   for (const id of ["everything", "new-object"]) $(id).disabled = !isReady;
   $("everything").querySelector("span").textContent = finding.isOn ? "Stop choosing" : "Find everything";
   for (const button of document.querySelectorAll("[data-save]")) button.disabled = !savable().length;
+  const parts = combinable();
+  for (const button of document.querySelectorAll("[data-combine]")) {
+    button.disabled = parts.length < 2 || (button.dataset.combine === "subtract" && !parts.includes(objects.active));
+  }
   document.querySelector("[data-do=undo]").disabled = !objects.canUndo;
   document.querySelector("[data-do=redo]").disabled = !objects.canRedo;
   $("picking").hidden = !finding.isOn;
@@ -371,6 +403,9 @@ for (const button of document.querySelectorAll("[data-do]")) {
 }
 for (const button of document.querySelectorAll("[data-save]")) {
   button.addEventListener("click", () => save(button.dataset.save));
+}
+for (const button of document.querySelectorAll("[data-combine]")) {
+  button.addEventListener("click", () => combine(button.dataset.combine));
 }
 for (const radio of document.querySelectorAll("input[name=scope]")) radio.addEventListener("change", update);
 $("new-object").addEventListener("click", commands.newObject);

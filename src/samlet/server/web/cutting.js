@@ -82,6 +82,13 @@ export class Cutting {
     if (made.length) this.#objects.add(...made);
   }
 
+  /** Make one object of others, such as by joining them; those are hidden. */
+  makeOf(mask, ids) {
+    const answer = new Answer();
+    this.#fill(answer, mask, [], null);
+    this.#objects.addMadeOf(this.#objects.make({ answer }), ids);
+  }
+
   /** What the prompt would be with one more point or another box, for a preview. */
   promptWith({ point = null, box = null }) {
     const active = this.#promptable();

@@ -1,5 +1,6 @@
 // What a visitor takes home. Every function gives {name, blob}; nothing is sent anywhere.
 
+import { erase, recolour } from "./editing.js";
 import { bitmapOf, measure, pack, union } from "./masks.js";
 import { simplify, trace } from "./outlines.js";
 
@@ -50,6 +51,40 @@ export async function onGround(bitmap, objects, stem, soft, colour = null) {
   }
   context.drawImage(lifted(bitmap, union(objects.map(({ mask }) => mask)), soft), 0, 0);
   return { name: `${stem}.${colour ? "ground" : "blurred"}.png`, blob: await canvas.convertToBlob({ type: "image/png" }) };
+}
+
+/** The picture with each object in the colour it has in the list, light and shade kept. */
+export async function recoloured(bitmap, objects, stem, soft) {
+  const canvas = copied(bitmap);
+  const context = canvas.getContext("2d");
+  for (const { mask, colour } of objects) {
+    const wanted = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+    const whole = new Uint8Array(mask.size[0] * mask.size[1]).fill(1); // the mask's edge may be soft
+    context.drawImage(lifted(edited(canvas, (data) => recolour(data, whole, mask.size, wanted)), mask, soft), 0, 0);
+  }
+  return { name: `${stem}.recoloured.png`, blob: await canvas.convertToBlob({ type: "image/png" }) };
+}
+
+/** The picture without the objects; the colours round them run into the holes. */
+export async function erased(bitmap, objects, stem) {
+  const mask = union(objects.map(({ mask: one }) => one));
+  const canvas = edited(copied(bitmap), (data) => erase(data, bitmapOf(mask), mask.size));
+  return { name: `${stem}.erased.png`, blob: await canvas.convertToBlob({ type: "image/png" }) };
+}
+
+function copied(bitmap) {
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+  canvas.getContext("2d", { willReadFrequently: true }).drawImage(bitmap, 0, 0);
+  return canvas;
+}
+
+// A new canvas with what `edit` makes of the RGBA bytes of another.
+function edited(canvas, edit) {
+  const result = new OffscreenCanvas(canvas.width, canvas.height);
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  result.getContext("2d", { willReadFrequently: true })
+    .putImageData(new ImageData(edit(data), canvas.width, canvas.height), 0, 0);
+  return result;
 }
 
 // A canvas of the picture's size with what lies in the mask, and nothing else.

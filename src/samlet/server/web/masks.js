@@ -76,6 +76,20 @@ export function union(masks) {
   return maskFromBitmap(joined, masks[0].size);
 }
 
+/** What is in all of some masks of one size. */
+export function intersection(masks) {
+  const common = bitmapOf(masks[0]);
+  for (const mask of masks.slice(1)) bitmapOf(mask).forEach((inside, at) => { common[at] &= inside; });
+  return maskFromBitmap(common, masks[0].size);
+}
+
+/** What is in the first mask and in none of the others. */
+export function minus(first, others) {
+  const left = bitmapOf(first);
+  for (const mask of others) bitmapOf(mask).forEach((inside, at) => { left[at] &= 1 - inside; });
+  return maskFromBitmap(left, first.size);
+}
+
 /**
  * Enlarge a grid of logits to a bitmap: two taps a side, pixel centres at one half, inside where above 0.
  * Only the first `covered` cells [h, w] (possibly fractional) belong to the picture.

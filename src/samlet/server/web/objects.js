@@ -65,6 +65,12 @@ export class Objects extends EventTarget {
     this.#commit({ list: [...this.list, ...made], activeId: made.at(-1).id });
   }
 
+  /** Add an object that was made of others, and hide those, as one step. */
+  addMadeOf(made, ids) {
+    const list = this.list.map((object) => (ids.includes(object.id) ? { ...object, visible: false } : object));
+    this.#commit({ list: [...list, made], activeId: made.id });
+  }
+
   /** Change fields of an object as one step. */
   change(id, fields) {
     const list = this.list.map((object) => (object.id === id ? { ...object, ...fields } : object));
