@@ -19,6 +19,7 @@ from samlet.geometry import Frame, mask_iou
 from samlet.image import Image
 from samlet.masks import Masks
 from samlet.sequence import Following, Step, follow
+from tests.web_page import carried_along, film_frames, moving
 
 SIZE = 64
 RED, GREEN = (210, 40, 40), (40, 180, 60)
@@ -204,6 +205,16 @@ def test_nano_follows_a_cup(sample: Any) -> None:
         still = np.roll(found[0].mask, (-3 * index, 8 * index), axis=(0, 1))
         overlaps.append(mask_iou(step.mask[20:-20, 60:-20], still[20:-20, 60:-20]))
     assert min(overlaps) > 0.6, overlaps
+
+
+def test_a_mask_does_not_run_over_its_surroundings(sample: Any, tmp_path: Path) -> None:
+    """What is boxed is a part of a cup with a weak edge; prompted by its own last mask it took the whole frame."""
+    places = moving(sample("coffee"), tmp_path / "film.mjpeg", frames=16)
+    frames = map(Image.load, film_frames(tmp_path / "film.mjpeg"))
+    first, *later = follow(samlet.load(size=256), frames, boxes=[200, 100, 480, 400])
+    for step, place in zip(later, places[1:], strict=True):
+        truth, counts = carried_along(first.mask, places[0], place, pixels=1)
+        assert step.found and mask_iou(step.mask & counts, truth & counts) > 0.6
 
 
 # -- the command and its clips ---------------------------------------------------------------------------------------

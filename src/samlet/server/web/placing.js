@@ -31,7 +31,7 @@ export class Placing {
   follow(rgba, size) {
     const now = sketch(rgba, size);
     const near = read(this.#last, this.#points.map((point) => placed(this.place, point)));
-    this.#best(now, near, steps(REACH, STRIDE), [1]); // roughly, by the last frame
+    this.#best(now, near, steps(REACH, STRIDE), [1], nearest); // roughly, by the last frame
     this.#best(now, this.#colours, steps(2, 1), SCALES); // exactly, by the first one
     this.#best(now, this.#colours, steps(0.5, 0.25), [1]);
     this.#last = now;
@@ -44,7 +44,7 @@ export class Placing {
     this.place = moved(this.place, share * x, share * y);
   }
 
-  #best(now, colours, shifts, scales) {
+  #best(now, colours, shifts, scales, readPoint = readOne) {
     const old = this.place;
     let [best, least] = [old, Infinity];
     for (const factor of scales) {
@@ -53,7 +53,7 @@ export class Placing {
       const fewest = (factor === 1 ? INSIDE : INSIDE_TO_SCALE) * points.length;
       for (const y of shifts) {
         for (const x of shifts) {
-          const { apart, count } = difference(now, points, x, y, colours);
+          const { apart, count } = difference(now, points, x, y, colours, readPoint);
           if (count < fewest) continue;
           const price = SHIFT_PRICE * (Math.abs(x) + Math.abs(y)) + (factor === 1 ? 0 : SCALE_PRICE);
           const cost = apart / Math.max(1, count) + price;
@@ -200,16 +200,23 @@ function readOne({ data, hw: [height, width], depth }, px, py, into, at) {
   }
 }
 
+// The cell in which a point lies: quicker and rougher.
+function nearest({ data, hw: [height, width], depth }, x, y, into, at) {
+  const row = Math.min(height - 1, Math.max(0, Math.trunc(y)));
+  const column = Math.min(width - 1, Math.max(0, Math.trunc(x)));
+  for (let k = 0; k < depth; k++) into[at + k] = data[depth * (row * width + column) + k];
+}
+
 const seen = new Float64Array(3);
 
-function difference(now, points, dx, dy, colours) {
+function difference(now, points, dx, dy, colours, readPoint) {
   const [height, width] = now.hw;
   let [apart, count] = [0, 0];
   for (let i = 0; i < points.length; i++) {
     const [x, y] = [points[i][0] + dx, points[i][1] + dy];
     if (x < 0 || y < 0 || x >= width || y >= height) continue;
     count++;
-    readOne(now, x, y, seen, 0);
+    readPoint(now, x, y, seen, 0);
     for (let k = 0; k < 3; k++) apart += Math.abs(seen[k] - colours[3 * i + k]) / 3;
   }
   return { apart, count };
