@@ -1,6 +1,7 @@
 """MobileSAM's decoder on prompts of one picture: samlet beside the reference code, on the same random weights.
 
     python -m benchmarks.decoder --photo samples/coffee.jpg --prompts 1 4 16 64
+    python -m benchmarks.decoder --photo samples/coffee.jpg --prompts 64 --at-once 1 2 4 8 16 32
     python -m benchmarks.decoder --photo samples/coffee.jpg --cpu        # a busy machine: processor time of one thread
 
 Clicks are random; all ask for three masks, "one mask" for one. The models take turns; figures are milliseconds a
@@ -20,6 +21,9 @@ from PIL import Image as PILImage
 from tests import random_mobile_sam
 
 import samlet
+from samlet.backends.onnx import OnnxBackend
+from samlet.model import Model
+from samlet.session import Session
 
 
 def reference(weights, pixels):
@@ -63,6 +67,9 @@ def main():
     parser.add_argument("--prompts", type=int, nargs="+", default=[1, 4, 16, 64])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument(
+        "--at-once", type=int, nargs="+", default=[], help="one mask, so many prompts decoded at a time"
+    )
+    parser.add_argument(
         "--cpu", action="store_true", help="processor time of one thread instead of the clock"
     )
     args = parser.parse_args()
@@ -78,6 +85,9 @@ def main():
             "samlet, one mask": ours(mobile, pixels, multimask=False),
             "samlet nano, three masks": ours(nano, pixels),
         }
+        for size in args.at_once:
+            session = Session(mobile.card, OnnxBackend(), threads=threads, chunk=size)
+            runs[f"samlet, one mask, {size} at a time"] = ours(Model(session), pixels, multimask=False)
         random = np.random.default_rng(0)
         print("| prompts | | ms a prompt | least, most | ratio |\n|---|---|---|---|---|")
         for count in args.prompts:

@@ -72,7 +72,7 @@ class Model:
         Args:
             image: A path, encoded bytes, an RGB array (H, W, 3), a Pillow image or an `Image`.
             decode: "draft" decodes a large JPEG at a half, a quarter or an eighth of its size, which takes a third of
-                the time and memory and moves edges of masks slightly. Masks have the picture's own size all the same,
+                the time and moves edges of masks slightly. Masks have the picture's own size all the same,
                 but the embedding holds no picture: drawing asks for one, and small boxes are not looked at twice.
 
         Returns:
