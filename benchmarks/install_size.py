@@ -7,13 +7,16 @@ from importlib import metadata
 from pathlib import Path
 
 
-def megabytes(package, python):
-    """Ask an interpreter; None if it does not have the package. samlet counts as its wheel's sources."""
+def megabytes(package, python, undeclared=()):
+    """Ask an interpreter; None if it does not have the package. samlet counts as its wheel's sources.
+
+    `undeclared` are packages that it cannot do without and does not say so.
+    """
     if package == "samlet":
         own = sum(path.stat().st_size for path in Path("src/samlet").rglob("*") if counts(path))
         needs = ("numpy", "pillow", "onnxruntime", "safetensors", "rich")
         return (own + sum(sizes_of(needs).values())) / 1e6
-    words = [python, "-m", "benchmarks.install_size", package]
+    words = [python, "-m", "benchmarks.install_size", package, *undeclared]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     return float(done.stdout) if done.returncode == 0 else None
 

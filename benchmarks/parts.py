@@ -15,6 +15,7 @@ from PIL import Image
 
 REFERENCE = "mobile_sam (torch)"
 OURS = "samlet (onnx)"
+UNDECLARED = {"mobilesam-mirror": ("torch", "torchvision", "timm")}
 SIZES_MPIXEL = (0.3, 1, 3, 12, 50)
 
 
@@ -365,8 +366,12 @@ def install(setting):
         ("samexporter", "samexporter", _python_of(setting, "samexporter")),
         ("ultralytics", "ultralytics", _python_of(setting, "ultralytics")),
     ):
-        if python and (found := megabytes(package, python)):
-            rows.append(row("install, MB", name, [found], "MB", "with a CPU build of torch"))
+        undeclared = UNDECLARED.get(package, ())
+        if python and (found := megabytes(package, python, undeclared)):
+            note = "with a CPU build of torch"
+            if undeclared:
+                note += f"; it declares nothing, and needs {', '.join(undeclared)}"
+            rows.append(row("install, MB", name, [found], "MB", note))
     return rows
 
 
