@@ -1,6 +1,8 @@
 """The encoders that can be distilled into: shapes, cards, shares of the rate, first weights, frozen parts."""
 
 import importlib.util
+import subprocess
+import sys
 
 import pytest
 
@@ -83,3 +85,16 @@ def test_freezing():
     for what in ("early", "most"):
         with pytest.raises(InputError, match="freeze none"):
             freeze(TinyViT("5m"), what)
+
+
+def test_a_seed_means_the_same_for_the_first_student_of_a_process():
+    words = """
+import torch
+from samlet.train.students import student_of
+made = []
+for _ in range(2):
+    torch.manual_seed(1)
+    made.append(student_of("nano_lite0").build().state_dict())
+assert all(torch.equal(a, b) for a, b in zip(*(each.values() for each in made)))
+"""
+    subprocess.run([sys.executable, "-c", words], check=True)

@@ -47,8 +47,14 @@ class Builder:
 
     def build(self) -> "nn.Module":
         """Make the network with weights that are not yet those of any file."""
+        import torch
+
         room, name = self.module.split(":")
-        module: nn.Module = getattr(import_module(f"samlet.nets.{room}"), name)(**self.arguments)
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # a seed means the same whether or not the room was in use before
+            found = import_module(f"samlet.nets.{room}")
+        module: nn.Module = getattr(found, name)(**self.arguments)
         return module
 
 

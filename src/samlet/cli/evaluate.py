@@ -99,7 +99,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="threads to compute with (default: all cores); with 1, processor time is what the work itself costs",
     )
     add_runtime(parser)
-    parser.add_argument("--zoom", choices=("off", "auto"), default="off", help="look again at small boxes and objects")
+    parser.add_argument(
+        "--zoom", choices=("off", "auto"), default="off", help="look again at small boxes and objects"
+    )
     parser.add_argument(
         "--no-grabcut", action="store_true", help="leave out the one baseline that takes long"
     )
