@@ -275,8 +275,8 @@ def sizes(setting):
     """From a JPEG file to one click's mask, pictures of 0.3 to 50 megapixels."""
     with Team(setting, REFERENCE, OURS, "samlet nano") as team:
         for mpixel in SIZES_MPIXEL:
-            width = round((mpixel * 1e6 * 4 / 3) ** 0.5)
-            path = str(setting.picture(width, round(width * 3 / 4)))
+            width = int((mpixel * 1e6 * 4 / 3) ** 0.5)  # at most so many pixels: samlet's limit is 50 million
+            path = str(setting.picture(width, width * 3 // 4))
             team.turns(f"file of {mpixel} Mpixel to mask", min(3, setting.rounds), do="file", path=path)
         team.memory("peak memory, 50 Mpixel")
         return team.rows

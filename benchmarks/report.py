@@ -5,6 +5,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+ALL = {"encoder", "decoder", "batch", "many", "thousand", "everything", "start", "sizes", "install"}
 FEW, GRIDS = (1, 10, 100), ((256, 16), (1024, 32))
 INK = {"mobile_sam (torch)": "#b3452c", "ultralytics (torch)": "#d98b3a", "samexporter's files (onnx)": "#8a7f3f",
        "samlet (onnx)": "#1f6f8b", "samlet (openvino)": "#3fa37a", "samlet nano": "#5b4b8a"}  # fmt: skip
@@ -61,6 +62,8 @@ def _grid(title, columns, lines, note=""):
 
 def _head(rows):
     seen = sorted({(row["commit"], row["date"], row["machine"]) for row in rows})
+    left = sorted(ALL - {row["part"] for row in rows})
+    absent = f" Parts that were not run: {', '.join(left)}." if left else ""
     where = "; ".join(f"commit {commit}, {date}, {machine}" for commit, date, machine in seen)
     return f"""# samlet beside its peers
 
@@ -68,7 +71,8 @@ Written by `python -m benchmarks.run --photo samples/coffee.jpg --out docs/bench
 command's `--help` says how). All use MobileSAM's network with the same random weights, except `samlet nano`; the same
 pictures, clicks and number of threads; and they take turns, each in a process of its own. Figures are medians with the
 range of the rounds in brackets, where there was more than one. A click's time ends with its mask at picture size.
-Measured: {where}. No GPU was at hand: `--device cuda` has not been run.
+`samlet (openvino)` encodes on OpenVINO and decodes on ONNX Runtime, as it always does.
+Measured: {where}. No GPU was at hand: `--device cuda` has not been run.{absent}
 """
 
 
