@@ -11,7 +11,7 @@ import pytest
 
 from samlet.cli import output
 from samlet.errors import BackendError, OutputError
-from samlet.model import Model
+from samlet.session import Session
 from tests import cli_stubs
 from tests.cli_stubs import POINT, Run, picture, written
 
@@ -38,10 +38,10 @@ def test_the_others_go_on_when_one_is_bad(run: Run) -> None:
 
 
 def test_a_runtime_that_fails_for_one_picture(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def embed(self: Model, image: Any) -> Any:
+    def embed(self: Session, image: Any) -> Any:
         raise BackendError("expected memory, got none; buy some")
 
-    monkeypatch.setattr(Model, "embed", embed)
+    monkeypatch.setattr(Session, "embed", embed)
     a, b = picture("a.png"), picture("b.png")
     assert run("segment", a, *POINT)[0] == 5
     code, _, err = run("segment", a, b, *POINT)
@@ -98,10 +98,10 @@ def test_an_empty_mask(run: Run) -> None:
 
 
 def test_ctrl_c(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(self: Model, image: Any) -> Any:
+    def interrupted(self: Session, image: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Model, "embed", interrupted)
+    monkeypatch.setattr(Session, "embed", interrupted)
     code, out, err = run("segment", picture("a.png"), *POINT)
     assert (code, out) == (130, "")
     assert err == "samlet: stopped by Ctrl-C; what is already written is complete\n"
@@ -132,10 +132,10 @@ def test_a_standard_output_that_is_full(run: Run, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_fault_of_ours(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def faulty(self: Model, image: Any) -> Any:
+    def faulty(self: Session, image: Any) -> Any:
         raise ZeroDivisionError("one\ntwo")
 
-    monkeypatch.setattr(Model, "embed", faulty)
+    monkeypatch.setattr(Session, "embed", faulty)
     words = ("segment", picture("a.png"), *POINT)
     code, out, err = run(*words)
     assert (code, out) == (70, "")
