@@ -60,12 +60,7 @@ def plan(prompt: Prompt, image_hw: tuple[int, int], *, card: Card) -> dict[int, 
         if longer >= card.zoom_below * max(height, width):
             continue
         margin = card.zoom_margin * longer
-        window = (
-            max(0, math.floor(x0 - margin)),
-            max(0, math.floor(y0 - margin)),
-            min(width, math.ceil(x1 + margin)),
-            min(height, math.ceil(y1 + margin)),
-        )
+        window = _inside(x0 - margin, y0 - margin, x1 + margin, y1 + margin, image_hw)
         if _clicks_inside(prompt, index, window):
             chosen[index] = window
     return chosen
@@ -112,7 +107,7 @@ def second_look(
     A box costs one more encoding: where the window and the picture's grid overlap the two logits are averaged, and so
     are the scores; a hint is not shown to that look, because it lies on the first one's grid. A part that is looked at
     from near is encoded once and remembered with the embedding, its answer replaces the first one, and the hint is
-    brought onto its grid.
+    brought onto its grid. Which part that is, and so the last digits of an answer, may depend on what was asked before.
 
     Args:
         session: The model.
@@ -218,24 +213,29 @@ def _onto(
 def _near(session: Session, embedding: Embedding, image: Image, need: Window) -> tuple[Window, Embedding]:
     """Encode a part of the picture with room around what has to be seen, or find one that was encoded before."""
     x0, y0, x1, y1 = need
-    height, width = embedding.frame.image_hw
     longer = max(x1 - x0, y1 - y0)
     reach = longer * (0.5 + NEAR_MARGIN) + 2
-    middle = (x0 + x1) / 2, (y0 + y1) / 2
     kept: list[tuple[Window, Embedding]] = embedding.derived.setdefault("near", [])
     for window, near in kept:
         holds = window[0] <= x0 and window[1] <= y0 and x1 <= window[2] and y1 <= window[3]
         if holds and max(window[2] - window[0], window[3] - window[1]) <= _NEAR_LOOSE * 2 * reach:
             return window, near
-    window = (
-        max(0, math.floor(middle[0] - reach)),
-        max(0, math.floor(middle[1] - reach)),
-        min(width, math.ceil(middle[0] + reach)),
-        min(height, math.ceil(middle[1] + reach)),
-    )
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    window = _inside(x - reach, y - reach, x + reach, y + reach, embedding.frame.image_hw)
     near = session.embed(_cut(image, window))
     embedding.derived["near"] = [(window, near), *kept[: _NEAR_KEPT - 1]]
     return window, near
+
+
+def _inside(x0: float, y0: float, x1: float, y1: float, image_hw: tuple[int, int]) -> Window:
+    """The whole pixels of the picture that a rectangle touches."""
+    height, width = image_hw
+    return (
+        max(0, math.floor(x0)),
+        max(0, math.floor(y0)),
+        min(width, math.ceil(x1)),
+        min(height, math.ceil(y1)),
+    )
 
 
 def _earlier(prompt: Prompt, masks: Masks, index: int) -> NDArray[np.float32]:
